@@ -1,0 +1,6 @@
+//! Claim: No stream panics, and what is dispatched stays within the limits.
+//! Limits: lines of 512 bytes, data of 1 KiB; inputs of 4 KiB, which is libFuzzer's default.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| headwater_fuzz::sse::never_panics(data));

@@ -1,0 +1,252 @@
+//! HTTP/1.1 requests and the texts in them.
+
+use http1::origin::{self, Scheme};
+use http1::range::{self, Selection};
+use http1::response::{self, ErrorResponse, Persistence};
+use http1::{
+    Authority, Decoder, ErrorKind, Framing, HeaderStorage, Limits, Method, Step, Version,
+    imf_fixdate, target,
+};
+
+use crate::{Seed, cut};
+
+/// A request as a session sees it, its body joined.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    head: String,
+    framing: Framing,
+    body: Vec<u8>,
+    complete: bool,
+}
+
+/// No bytes make the decoder panic, and what it accepts is within the limits and says one thing about its length; nor do
+/// any texts in it make the rules about hosts, origins, ranges, tags and escapes panic.
+pub fn never_panics(data: &[u8]) {
+    for seen in read(&[data]).0 {
+        assert!(seen.head.len() <= 8 * LIMITS.head_bytes_max, "escaped at most eightfold");
+        assert!(seen.body.len() as u64 <= LIMITS.body_bytes_max);
+        if let (Framing::Length(length), true) = (seen.framing, seen.complete) {
+            assert_eq!(seen.body.len() as u64, length);
+        }
+    }
+    let authority = Authority::parse(data);
+    let _ = origin::check_host(authority, &["example.org"]);
+    for scheme in [Scheme::Http, Scheme::Https, Scheme::Either] {
+        let _ = origin::check_origin([data], authority, scheme, &["https://example.org"]);
+    }
+    if let Selection::Part(part) = range::select(data, 1_000) {
+        assert!(part.first <= part.last && part.last < 1_000);
+    }
+    assert_eq!(
+        range::select(data, 0) == Selection::Whole,
+        !matches!(range::select(data, 0), Selection::Unsatisfiable)
+    );
+    let _ = (range::if_range_holds(data, "\"a\""), range::if_none_match_names(data, "\"a\""));
+    let _ = range::if_match_names(data, "\"a\"");
+    let _ = origin::check_host::<&str>(authority, &[])
+        .map_err(|refusal| (refusal.status(), refusal.code()));
+    let _ = origin::check_origin::<&str>([b"http://a:1", data], authority, Scheme::Http, &[]);
+    if let Ok(text) = str::from_utf8(data) {
+        for decoded in
+            [target::decode_segment(text), target::decode_query(text)].into_iter().flatten()
+        {
+            assert!(decoded.len() <= text.len() && !decoded.contains('\0'));
+        }
+        assert!(
+            target::query_pairs(text).all(|(key, value)| key.len() + value.len() <= text.len())
+        );
+    }
+}
+
+/// Any cut of the bytes gives the same requests, bodies and error.
+pub fn split(data: &[u8]) {
+    let (stream, pieces) = cut::pieces(data);
+    assert_eq!(read(&[stream]), read(&pieces));
+}
+
+/// A body in our chunks is read back; no text of ours or of a peer can add a line to a head, and an error's length is right.
+pub fn roundtrip(data: &[u8]) {
+    let (body, pieces) = cut::pieces(data);
+    if body.len() as u64 <= LIMITS.body_bytes_max {
+        let mut stream =
+            b"POST /pub/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+        for piece in pieces {
+            response::write_chunk(&mut stream, piece);
+        }
+        stream.extend_from_slice(response::LAST_CHUNK);
+        let (seen, error) = read(&[&stream]);
+        assert_eq!(error, None);
+        assert!(seen.len() == 1 && seen[0].complete && seen[0].body == body);
+    }
+    let choice = u16::from(data.first().copied().unwrap_or(0));
+    let date = imf_fixdate(u64::from(choice) << 24);
+    let version = if choice & 1 == 0 { Version::Http10 } else { Version::Http11 };
+    let persistence = if choice & 2 == 0 { Persistence::Close } else { Persistence::KeepAlive };
+    let mut out = Vec::new();
+    response::Head::start(&mut out, 200 + choice, &date)
+        .header("X-Peer", body)
+        .header_display("X-Text", String::from_utf8_lossy(body))
+        .chunked()
+        .persistence(version, persistence)
+        .finish();
+    assert_eq!(head_lines(&out).0, out.len(), "a line was added");
+    let text = String::from_utf8_lossy(body);
+    let method = if choice & 4 == 0 { Method::Get } else { Method::Head };
+    let headers = [("Retry-After", "1")];
+    let closing = ErrorResponse::closing(400 + choice % 200, "code", &text);
+    for answer in
+        [ErrorResponse { method, version, persistence, headers: &headers, ..closing }, closing]
+    {
+        let mut out = Vec::new();
+        answer.write(&mut out, &date);
+        let (head, length) = head_lines(&out);
+        let expected =
+            if answer.method == Method::Head { 0 } else { length.expect("a Content-Length") };
+        assert_eq!(out.len() - head, expected);
+        assert!(out[head..].iter().all(|byte| *byte >= b' '), "JSON without control bytes");
+    }
+    if let Selection::Part(part) = range::select(body, 1_000) {
+        let shown = range::ContentRange { part: Some(part), length: 1_000 }.to_string();
+        assert!(shown.starts_with("bytes ") && part.length() <= 1_000);
+    }
+}
+
+/// Where the first head ends, and its Content-Length.
+fn head_lines(answer: &[u8]) -> (usize, Option<usize>) {
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head");
+    let lines = answer[..end].split(|byte| *byte == b'\n');
+    let length = lines.filter_map(|line| line.strip_prefix(b"Content-Length: ")).next_back();
+    let length = length.and_then(|digits| str::from_utf8(digits.trim_ascii()).ok()?.parse().ok());
+    (end + 4, length)
+}
+
+/// Requests as clients send them and as attackers do, behind a byte that chooses the cuts.
+#[must_use]
+pub fn seeds() -> Vec<Seed> {
+    let get = "GET /ws/chat?echo=0 HTTP/1.1\r\nHost: localhost:8080\r\nUpgrade: websocket\r\n\
+               Connection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+               Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: http://localhost:8080\r\n\r\n";
+    let post = "POST /pub/a%2Fb HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello";
+    let chunked = "POST /pub/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+                   5;a=\"b\"\r\nhello\r\n0\r\nX-Trailer: 1\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let seed = |name, choice: u8, text: &str| (name, [&[choice], text.as_bytes()].concat());
+    vec![
+        seed("upgrade", 0, get),
+        seed("post", 1, post),
+        seed("chunked-then-pipelined", 2, chunked),
+        seed("head-1.0", 3, "HEAD /live/cam/index.m3u8 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"),
+        seed(
+            "absolute",
+            4,
+            "GET http://example.org:80/a?b HTTP/1.1\r\nHost: example.org\r\nRange: bytes=0-9\r\n\r\n",
+        ),
+        seed(
+            "both-lengths",
+            5,
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        ),
+        seed(
+            "two-lengths",
+            0,
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcde",
+        ),
+        seed("obs-fold", 0, "GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n"),
+        seed("bare-lf", 0, "GET / HTTP/1.1\nHost: a\n\n"),
+        seed("space-before-colon", 0, "GET / HTTP/1.1\r\nHost : a\r\n\r\n"),
+        seed("two-hosts", 0, "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
+        seed(
+            "bad-chunk",
+            0,
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n+5\r\nhello\r\n",
+        ),
+        seed(
+            "huge-chunk",
+            0,
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+        ),
+        seed(
+            "proxied",
+            0,
+            "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.2.3.4\r\nForwarded: for=x\r\nVia: 1.1 y\r\n\r\n",
+        ),
+        ("tls", b"\x00\x16\x03\x01\x02\x00\x01".to_vec()),
+        ("text-authority", b"[::1]:8080".to_vec()),
+        ("text-origin", b"https://example.org".to_vec()),
+        ("text-range", b"bytes=-5".to_vec()),
+        ("text-tags", b"W/\"a\", \"b\"".to_vec()),
+        ("text-escapes", b"a%2Fb+%c3%a9&x=%00".to_vec()),
+    ]
+}
+
+/// Presents the pieces as a connection does: what is left of before, and the new bytes behind it.
+fn read(pieces: &[&[u8]]) -> (Vec<Seen>, Option<ErrorKind>) {
+    let mut decoder = Decoder::new();
+    let mut storage = HeaderStorage::new();
+    let mut seen: Vec<Seen> = Vec::new();
+    let mut inbox: Vec<u8> = Vec::new();
+    for piece in pieces {
+        inbox.extend_from_slice(piece);
+        let mut start = 0;
+        loop {
+            match decoder.receive(&inbox[start..], &mut storage, &LIMITS) {
+                Ok(Step::Incomplete) => break,
+                Ok(Step::Request { consumed, request }) => {
+                    assert!(
+                        seen.last().is_none_or(|last| last.complete),
+                        "a request inside a body"
+                    );
+                    let _ = (
+                        request.keep_alive(),
+                        request.expects_continue(),
+                        request.method().is_safe(),
+                    );
+                    let _ = (request.header("Origin"), request.header_lines("origin").count());
+                    let _ = (request.is_websocket_upgrade(), request.came_through_proxy());
+                    let headers: Vec<_> = request.headers().collect();
+                    let head = format!(
+                        "{} {} {:?} {:?} {:?} {headers:?}",
+                        request.method_token(),
+                        request.path(),
+                        request.query(),
+                        request.authority(),
+                        request.version()
+                    );
+                    let framing = request.framing();
+                    seen.push(Seen {
+                        head,
+                        framing,
+                        body: Vec::new(),
+                        complete: framing == Framing::Empty,
+                    });
+                    start += consumed;
+                }
+                Ok(Step::Body { consumed, data }) => {
+                    let last = seen.last_mut().expect("a body follows a request");
+                    last.body.extend_from_slice(data);
+                    start += consumed;
+                }
+                Ok(Step::End { consumed }) => {
+                    seen.last_mut().expect("an end follows a request").complete = true;
+                    start += consumed;
+                }
+                Err(error) => {
+                    assert!((400..600).contains(&error.status()) && !error.code().is_empty());
+                    return (seen, Some(error.kind));
+                }
+            }
+        }
+        inbox.drain(..start);
+    }
+    (seen, None)
+}
+
+/// Small, so that inputs reach them.
+const LIMITS: Limits = Limits {
+    head_bytes_max: 1_024,
+    headers_max: 16,
+    target_bytes_max: 256,
+    body_bytes_max: 1_024,
+    chunk_line_bytes_max: 64,
+    chunk_extension_bytes_max: 128,
+    trailer_bytes_max: 128,
+};

@@ -1,0 +1,86 @@
+//! The limit: what an echo costs on one io_uring when there is nothing else.
+//!
+//! In: bytes on TCP connections. Out: the same bytes (or `--reply` bytes for every `--recv`), and
+//! counters as JSON on stdout. One thread, one ring, direct descriptors, the ring flags, socket
+//! options and opcodes that the server uses.
+//!
+//! Invariants: one send is in flight per connection; a buffer belongs to exactly one operation until
+//! its completion was seen; completions carry the generation of their slot, so that a late one is
+//! not taken for its successor's.
+//!
+//! Deliberately absent: any protocol, timers, limits, slow-reader handling (a reply that does not
+//! fit the socket closes it), and anything that would make it kinder than a limit has to be.
+
+mod arena;
+mod arguments;
+mod echo;
+mod ring;
+mod signals;
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::ExitCode;
+use std::{error, io};
+
+use clap::Parser;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use arguments::Arguments;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::parse().check() {
+        Ok(arguments) => arguments,
+        Err(why) => {
+            eprintln!("raw-ring: {why}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("raw-ring: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn error::Error>> {
+    if let Some(cpu) = arguments.cpu {
+        let mut set = rustix::thread::CpuSet::new();
+        set.set(cpu);
+        rustix::thread::sched_setaffinity(None, &set)?;
+    }
+    raise_descriptor_limit();
+    let (listener, port) = listen(arguments)?;
+    echo::serve(arguments, listener.as_raw_fd(), port)?;
+    Ok(())
+}
+
+/// Accepted connections inherit both options from the listener.
+fn listen(arguments: &Arguments) -> io::Result<(OwnedFd, u16)> {
+    let listener = rustix::net::socket_with(
+        AddressFamily::INET,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    sockopt::set_socket_reuseaddr(&listener, true)?;
+    sockopt::set_tcp_nodelay(&listener, true)?;
+    if !arguments.congestion.is_empty() {
+        sockopt::set_tcp_congestion(&listener, &arguments.congestion)?;
+    }
+    let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, arguments.port);
+    rustix::net::bind(&listener, &address)?;
+    rustix::net::listen(&listener, 4096)?;
+    let bound = SocketAddr::try_from(rustix::net::getsockname(&listener)?)?;
+    Ok((listener, bound.port()))
+}
+
+/// The table of direct descriptors is bounded by the soft limit; the hard one is ours to take.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Best effort: if it fails, registering the table says so.
+    let _ = setrlimit(Resource::Nofile, limit);
+}

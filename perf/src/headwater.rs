@@ -1,0 +1,174 @@
+//! Headwater as the server under test: the one place that knows its flags, its configuration, its
+//! routes and the names of its counters.
+//!
+//! In: the path of the binary. Out: a running, ready server and its counters. Not here: what a
+//! scenario does with it.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::http;
+use crate::process::Child;
+use crate::servers::Counters;
+
+/// WebSocket that sends every message back to its sender only; exists when `http.echo` is on.
+pub(crate) const ECHO_PATH: &str = "/echo";
+/// One message comes back to everyone on the channel.
+pub(crate) fn channel_path(channel: &str) -> String {
+    format!("/ws/{channel}")
+}
+/// The same, without the sender's own messages.
+pub(crate) fn publisher_path(channel: &str) -> String {
+    format!("/ws/{channel}?echo=0")
+}
+/// Publishes the body of a POST.
+pub(crate) fn publish_path(channel: &str) -> String {
+    format!("/pub/{channel}")
+}
+const READY_PATH: &str = "/readyz";
+const METRICS_PATH: &str = "/metrics";
+
+const ENTERS: &str = "headwater_ring_enters_total";
+/// All of them, enters included.
+const SYSTEM_CALLS: &str = "headwater_system_calls_total";
+/// Only in builds and runs that count allocations.
+const ALLOCATIONS: &str = "headwater_allocations_total";
+
+/// What the lab sets; everything else is the default. Pings are off for the length of a run, because
+/// the load client counts every byte that comes; a connection still owns its timer.
+fn configuration(http: SocketAddr, shards: u32) -> String {
+    format!(
+        r#"shards = {shards}
+
+[http]
+addr = ["{http}"]
+echo = true
+
+[rtmp]
+addr = []
+
+[log]
+level = "warn"
+
+[websocket]
+ping_interval_ms = {PING_INTERVAL_MS}
+idle_timeout_ms = {IDLE_TIMEOUT_MS}
+"#
+    )
+}
+
+/// The command that serves `configuration`.
+fn command(binary: &Path, configuration: &Path) -> Command {
+    let mut command = Command::new(binary);
+    command.arg("serve").arg("--config").arg(configuration);
+    // Read by builds that can count allocations, ignored by others.
+    command.env("HEADWATER_COUNT_ALLOCATIONS", "1");
+    command
+}
+
+/// A server that answered its readiness check.
+#[derive(Debug)]
+pub(crate) struct Headwater {
+    pub(crate) child: Child,
+    pub(crate) address: SocketAddr,
+    // Removed after the child has ended: fields drop in this order.
+    _directory: Directory,
+}
+
+impl Headwater {
+    pub(crate) fn start(binary: &Path, shards: u32, cpu: Option<usize>) -> Result<Self> {
+        let address = free_address()?;
+        let directory = Directory::new(address.port())?;
+        let configuration_file = directory.0.join("headwater.toml");
+        fs::write(&configuration_file, configuration(address, shards))?;
+        let log = directory.0.join("server.log");
+        let errors = fs::File::create(&log)?;
+        let mut child = Child::spawn(
+            command(binary, &configuration_file)
+                .stdin(Stdio::null())
+                .stdout(errors.try_clone()?)
+                .stderr(errors),
+            cpu,
+        )
+        .context("build it first: cargo build --release")?;
+        http::wait_until_ready(address, READY_PATH, || child.check_alive()).with_context(|| {
+            format!("the server said:\n{}", fs::read_to_string(&log).unwrap_or_default())
+        })?;
+        Ok(Self { child, address, _directory: directory })
+    }
+
+    pub(crate) fn counters(&self) -> Result<Counters> {
+        let text = http::get(self.address, METRICS_PATH)?;
+        Ok(Counters {
+            enters: sum(&text, ENTERS),
+            system_calls: sum(&text, SYSTEM_CALLS),
+            allocations: sum(&text, ALLOCATIONS),
+        })
+    }
+
+    pub(crate) fn stop(self) -> Result<()> {
+        self.child.stop(Duration::from_secs(5))
+    }
+}
+
+/// The sum of a counter over its labels; `None` if the text has no such counter.
+fn sum(text: &str, name: &str) -> Option<u64> {
+    text.lines()
+        .filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let value = match rest.strip_prefix('{') {
+                Some(labelled) => labelled.rsplit_once('}')?.1,
+                None => rest.strip_prefix(' ')?,
+            };
+            value.split_whitespace().next()?.parse::<u64>().ok()
+        })
+        .fold(None, |sum, value| Some(sum.unwrap_or(0) + value))
+}
+
+/// A port that was free a moment ago; the server sets SO_REUSEADDR, and nobody else is asked to
+/// take it in between.
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// A directory for the length of a run.
+#[derive(Debug)]
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(port: u16) -> Result<Self> {
+        let name = format!("headwater-perf-{}-{port}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).with_context(|| path.display().to_string())?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // A file left in the temporary directory is no reason to fail.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+const PING_INTERVAL_MS: u32 = 600_000;
+const IDLE_TIMEOUT_MS: u32 = 1_200_000;
+
+#[cfg(test)]
+mod tests {
+    use super::sum;
+
+    #[test]
+    fn counters_are_summed_over_shards() {
+        let text = "# TYPE a_total counter\na_total{shard=\"0\"} 3\na_total{shard=\"1\"} 4 17\n\
+                    a_total_more 9\nb_total 5\n";
+        assert_eq!(sum(text, "a_total"), Some(7));
+        assert_eq!(sum(text, "b_total"), Some(5));
+        assert_eq!(sum(text, "c_total"), None);
+    }
+}

@@ -1,0 +1,142 @@
+//! As much HTTP/1.1 as the lab needs, blocking and bounded in time and size.
+//!
+//! In: an address and a path. Out: bodies, and sockets that speak WebSocket. Deliberately absent:
+//! keep-alive, redirects, chunked bodies (every request asks for `Connection: close`).
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::ring::socket;
+
+/// `GET path`; the body of a 200.
+pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String> {
+    exchange(address, &format!("GET {path} HTTP/1.1\r\n{}\r\n", headers(address)))
+}
+
+/// `POST path` with a body.
+pub(crate) fn post(address: SocketAddr, path: &str, body: &str) -> Result<String> {
+    let (headers, length) = (headers(address), body.len());
+    exchange(
+        address,
+        &format!(
+            "POST {path} HTTP/1.1\r\n{headers}Content-Type: text/plain\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        ),
+    )
+}
+
+/// Asks `path` until it answers 200; `check` may give up earlier, with its reason.
+pub(crate) fn wait_until_ready(
+    address: SocketAddr,
+    path: &str,
+    mut check: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    let mut last = None;
+    for _ in 0..READY_ATTEMPTS {
+        check()?;
+        match get(address, path) {
+            Ok(_) => return Ok(()),
+            Err(error) => last = Some(error),
+        }
+        std::thread::sleep(READY_PAUSE);
+    }
+    let last = last.map_or_else(String::new, |error| format!("{error:#}"));
+    bail!("http://{address}{path} was not ready after {READY_ATTEMPTS} attempts: {last}")
+}
+
+/// Opens `count` WebSockets to `path` (RFC 6455 4.1), in batches that fit a listen queue. `first` is
+/// the number of the first among all connections of the run, which decides source addresses.
+pub(crate) fn open_websockets(
+    address: SocketAddr,
+    path: &str,
+    first: usize,
+    count: usize,
+) -> Result<Vec<TcpStream>> {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+    );
+    let mut open = Vec::with_capacity(count);
+    while open.len() < count {
+        let start = open.len();
+        for index in start..count.min(start + BATCH) {
+            let mut stream = socket::connect(address, first + index)
+                .with_context(|| format!("connection {}", first + index))?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
+            stream.write_all(request.as_bytes())?;
+            open.push(stream);
+        }
+        for (index, stream) in open.iter().enumerate().skip(start) {
+            let answer = upgrade_answer(stream)
+                .with_context(|| format!("upgrade of connection {}", first + index))?;
+            ensure!(answer.starts_with("HTTP/1.1 101 "), "{path} was refused: {answer}");
+            ensure!(answer.contains(ACCEPT), "wrong Sec-WebSocket-Accept: {answer}");
+        }
+    }
+    Ok(open)
+}
+
+/// Opens `count` connections that speak nothing.
+pub(crate) fn open_raw(address: SocketAddr, count: usize) -> Result<Vec<TcpStream>> {
+    (0..count)
+        .map(|index| socket::connect(address, index).with_context(|| format!("connection {index}")))
+        .collect()
+}
+
+fn upgrade_answer(mut stream: &TcpStream) -> Result<String> {
+    let mut answer = Vec::with_capacity(512);
+    let mut bytes = [0; 1024];
+    loop {
+        let read = stream.read(&mut bytes)?;
+        ensure!(read > 0, "the server closed the connection");
+        answer.extend_from_slice(&bytes[..read]);
+        if let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") {
+            let refused = !answer.starts_with(b"HTTP/1.1 101 ");
+            ensure!(refused || end + 4 == answer.len(), "bytes after the upgrade");
+            return Ok(String::from_utf8_lossy(&answer).into_owned());
+        }
+        ensure!(answer.len() < 16_384, "no end of headers in 16 KiB");
+    }
+}
+
+fn headers(address: SocketAddr) -> String {
+    format!("Host: {address}\r\nConnection: close\r\n")
+}
+
+fn exchange(address: SocketAddr, request: &str) -> Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    let deadline = Instant::now() + TIMEOUT;
+    let mut bytes = [0; 16_384];
+    loop {
+        match stream.read(&mut bytes) {
+            Ok(0) => break,
+            Ok(read) => answer.extend_from_slice(&bytes[..read]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // A reset after a whole answer is the server's way of closing, not ours to judge.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset && !answer.is_empty() => break,
+            Err(error) => return Err(error.into()),
+        }
+        ensure!(answer.len() <= ANSWER_BYTES_MAX, "an answer of more than 4 MiB");
+        ensure!(Instant::now() < deadline, io::Error::from(ErrorKind::TimedOut));
+    }
+    let answer = String::from_utf8(answer).context("the answer is not UTF-8")?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no end of headers")?;
+    let status = head.split(' ').nth(1).unwrap_or_default();
+    ensure!(matches!(status, "200" | "201" | "202" | "204"), "{head}: {body}");
+    Ok(body.to_owned())
+}
+
+/// The example of RFC 6455 1.3: a fixed nonce makes the accept value a constant.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+const TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+const READY_ATTEMPTS: u32 = 200;
+const READY_PAUSE: Duration = Duration::from_millis(50);
+const BATCH: usize = 128;

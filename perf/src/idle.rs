@@ -1,0 +1,157 @@
+//! Scenario `idle`: what a subscribed, silent WebSocket costs in user memory.
+//!
+//! In: counts. Out: growth of the server's resident memory (RssAnon + RssFile + RssShmem: ring and
+//! buffer pages included) between a base and a full count, per connection; then one publication that
+//! must reach every connection. The base is there so that what is paid once, on the first
+//! connections, is not divided among the rest.
+
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Serialize;
+
+use crate::headwater::{self, Headwater};
+use crate::process::{Child, Memory};
+use crate::record::{self, Surroundings};
+use crate::{frames, http};
+
+/// User bytes per idle, subscribed WebSocket.
+#[derive(Debug, Serialize, clap::Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    places: crate::Places,
+    /// Connections when the second reading is taken. One process holds at most its limit of
+    /// descriptors.
+    #[arg(long, default_value_t = 18_000, value_parser = clap::value_parser!(u32).range(2..))]
+    connections: u32,
+    /// Connections when the first reading is taken.
+    #[arg(long, default_value_t = 3_000)]
+    base: u32,
+    /// Shards of the server.
+    #[arg(long, default_value_t = 1)]
+    shards: u32,
+    /// Most bytes per connection; above, the exit code is 1.
+    #[arg(long)]
+    gate: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    options: &'a Options,
+    memory_empty: Memory,
+    memory_base: Memory,
+    memory_full: Memory,
+    bytes_per_connection: f64,
+    connect_seconds: f64,
+    /// From the POST until the last connection had the publication.
+    delivery_seconds: f64,
+}
+
+/// Says whether the gate held.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    let (base, full) = (options.base as usize, options.connections as usize);
+    ensure!(base < full, "--base must be below --connections");
+    let surroundings = Surroundings::look();
+    let server = Headwater::start(&options.places.headwater, options.shards, None)?;
+    let memory_empty = settled_memory(&server.child)?;
+    let started = Instant::now();
+    let path = headwater::channel_path(CHANNEL);
+    let mut sockets = http::open_websockets(server.address, &path, 0, base)?;
+    let memory_base = settled_memory(&server.child)?;
+    sockets.extend(http::open_websockets(server.address, &path, base, full - base)?);
+    let connect_seconds = started.elapsed().as_secs_f64();
+    let memory_full = settled_memory(&server.child)?;
+    let growth = memory_full.total() as f64 - memory_base.total() as f64;
+    let bytes_per_connection = growth / f64::from(options.connections - options.base);
+
+    let published = Instant::now();
+    http::post(server.address, &headwater::publish_path(CHANNEL), PUBLICATION)?;
+    let alive = await_publication(&sockets);
+    let delivery_seconds = published.elapsed().as_secs_f64();
+    drop(sockets);
+    server.stop()?;
+
+    println!("{} connections, {bytes_per_connection:.1} user bytes each", options.connections);
+    for (name, memory) in [("empty", memory_empty), ("base", memory_base), ("full", memory_full)] {
+        println!(
+            "  {name:5} anonymous {} file {} shared {}",
+            memory.anonymous, memory.file, memory.shared
+        );
+    }
+    println!("  connected in {connect_seconds:.1} s, all reached in {delivery_seconds:.2} s");
+    alive?;
+    let report = Report {
+        options,
+        memory_empty,
+        memory_base,
+        memory_full,
+        bytes_per_connection,
+        connect_seconds,
+        delivery_seconds,
+    };
+    let path = record::write(&options.places.results, "idle", &surroundings, &report)?;
+    println!("recorded in {}", path.display());
+    let holds = options.gate.is_none_or(|gate| bytes_per_connection <= gate);
+    if !holds {
+        println!("above the gate of {} bytes", options.gate.unwrap_or_default());
+    }
+    Ok(holds)
+}
+
+/// Memory when it no longer changes, or after a while anyway.
+fn settled_memory(child: &Child) -> Result<Memory> {
+    let mut last = child.memory()?;
+    for _ in 0..25 {
+        sleep(Duration::from_millis(200));
+        let now = child.memory()?;
+        if now == last {
+            break;
+        }
+        last = now;
+    }
+    Ok(last)
+}
+
+/// Every connection must get the publication; says how many did not and why the first.
+fn await_publication(sockets: &[TcpStream]) -> Result<()> {
+    let mut lost = 0_usize;
+    let mut first = None;
+    for (index, socket) in sockets.iter().enumerate() {
+        // Once many are lost, the rest is asked without patience.
+        let patience = if lost < 3 { PATIENCE } else { Duration::from_millis(1) };
+        if let Err(error) = read_publication(socket, patience) {
+            lost += 1;
+            first.get_or_insert_with(|| error.context(format!("connection {index}")));
+        }
+    }
+    match first {
+        None => Ok(()),
+        Some(error) => Err(error.context(format!("{lost} connections were not alive"))),
+    }
+}
+
+fn read_publication(mut socket: &TcpStream, patience: Duration) -> Result<()> {
+    socket.set_read_timeout(Some(patience))?;
+    let mut bytes = Vec::with_capacity(64);
+    let mut piece = [0; 256];
+    loop {
+        while let Some(frame) = frames::parse(&bytes) {
+            match frame.opcode {
+                frames::TEXT if frame.payload == PUBLICATION.as_bytes() => return Ok(()),
+                frames::PING => {}
+                opcode => bail!("a frame with opcode {opcode} and {:?}", frame.payload),
+            }
+            bytes.drain(..frame.length);
+        }
+        let read = socket.read(&mut piece).context("no publication")?;
+        ensure!(read > 0, "the server closed it");
+        bytes.extend_from_slice(&piece[..read]);
+    }
+}
+
+const CHANNEL: &str = "idle";
+const PUBLICATION: &str = "is everybody there";
+const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,183 @@
+//! One run: a server under a load, watched for a window.
+//!
+//! In: a server process, its counters, a load that just started. Out: costs per message. The window
+//! is read from the outside in: own counters, CPU time and messages at both ends, each counter
+//! divided by the messages between its own two readings, so that asking the server costs nothing
+//! that is then counted against it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+
+use crate::histogram::Histogram;
+use crate::judge::{self, Verdict};
+use crate::load::Load;
+use crate::process::{self, Child};
+use crate::servers::Counters;
+
+/// How long each part of a run takes.
+#[derive(Debug, Clone, Serialize, clap::Args)]
+pub(crate) struct Times {
+    /// Seconds of the measured window.
+    #[arg(long, default_value_t = 2.0, value_parser = duration)]
+    pub(crate) seconds: f64,
+    /// Seconds of load before it.
+    #[arg(long, default_value_t = 0.5, value_parser = duration)]
+    pub(crate) warmup: f64,
+    /// Seconds after it in which perf or strace counts system calls; 0: not at all.
+    #[arg(long, default_value_t = 0.4, value_parser = duration)]
+    pub(crate) judge: f64,
+}
+
+fn duration(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("a number of seconds from 0 to 3600".into()),
+    }
+}
+
+/// What a message (for fan-out: a delivery) cost.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Costs {
+    pub(crate) messages: u64,
+    pub(crate) messages_per_second: f64,
+    pub(crate) server_cpu_ns: f64,
+    /// Share of one core that the server used: below about 0.95 it waited for the client.
+    pub(crate) server_cores: f64,
+    /// Cores that everybody else kept busy meanwhile: the noise of a shared machine. The smaller, the
+    /// more the other numbers mean.
+    pub(crate) foreign_cores: f64,
+    /// Round trip of a cache line between the two cores, before and after the run; `None` where they
+    /// are not pinned. Runs at different distances cannot be compared.
+    pub(crate) core_distance_ns: Option<[f64; 2]>,
+    /// `io_uring_enter`, by the server's own count.
+    pub(crate) enters: Option<f64>,
+    /// All system calls, enters among them, by the server's own count.
+    pub(crate) system_calls: Option<f64>,
+    /// All system calls, by the judge's count.
+    pub(crate) judged_system_calls: Option<f64>,
+    pub(crate) judge: Option<judge::Judge>,
+    pub(crate) allocations: Option<f64>,
+    pub(crate) latency_us: Latency,
+}
+
+/// Closed-loop latencies of the window.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Latency {
+    pub(crate) p50: f64,
+    pub(crate) p90: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
+    pub(crate) max: f64,
+}
+
+/// Watches `child` under `load`, which it ends.
+pub(crate) fn costs(
+    child: &Child,
+    counters: impl Fn() -> Result<Counters>,
+    mut load: Load,
+    times: &Times,
+) -> Result<Costs> {
+    load.run_for(Duration::from_secs_f64(times.warmup))?;
+    let counted_before = (counters()?, load.messages());
+    load.begin_window();
+    let foreign_before = foreign_time(child)?;
+    let before = (child.cpu_time()?, load.messages(), Instant::now());
+    load.run_for(Duration::from_secs_f64(times.seconds))?;
+    let after = (child.cpu_time()?, load.messages(), Instant::now());
+    load.end_window();
+    let foreign = foreign_time(child)? - foreign_before;
+    let counted_after = (counters()?, load.messages());
+    let judged = match times.judge {
+        0.0 => None,
+        seconds => Some(judge_messages(child, &load, Duration::from_secs_f64(seconds))?),
+    };
+    let histogram = load.stop()?;
+
+    let messages = after.1 - before.1;
+    ensure!(messages > 0, "no message was answered in the window");
+    let counted = counted_after.1 - counted_before.1;
+    let per_counted = |field: fn(&Counters) -> Option<u64>| -> Option<f64> {
+        let growth = field(&counted_after.0)?.saturating_sub(field(&counted_before.0)?);
+        Some(growth as f64 / counted as f64)
+    };
+    let cpu = after.0.saturating_sub(before.0);
+    let wall = after.2.duration_since(before.2).as_secs_f64();
+    Ok(Costs {
+        messages,
+        messages_per_second: messages as f64 / wall,
+        server_cpu_ns: cpu.as_secs_f64() * 1e9 / messages as f64,
+        server_cores: cpu.as_secs_f64() / wall,
+        // Ticks and nanoseconds do not quite agree: next to nothing may come out negative.
+        foreign_cores: (foreign / wall).max(0.0),
+        core_distance_ns: None,
+        enters: per_counted(|counters| counters.enters),
+        system_calls: per_counted(|counters| counters.system_calls),
+        judged_system_calls: judged.map(|(_, per_message)| per_message),
+        judge: judged.map(|(verdict, _)| verdict.judge),
+        allocations: per_counted(|counters| counters.allocations),
+        latency_us: Latency::of(&histogram),
+    })
+}
+
+/// Seconds that neither the server nor this process used.
+fn foreign_time(child: &Child) -> Result<f64> {
+    let measured = child.cpu_time()? + process::own_cpu_time()?;
+    Ok(process::machine_busy_time()?.as_secs_f64() - measured.as_secs_f64())
+}
+
+/// Both rates are of the same moment, though not of exactly the same microseconds.
+fn judge_messages(child: &Child, load: &Load, time: Duration) -> Result<(Verdict, f64)> {
+    let (messages, start) = (load.messages(), Instant::now());
+    let verdict = judge::system_calls(child, time)?;
+    let rate = (load.messages() - messages) as f64 / start.elapsed().as_secs_f64();
+    Ok((verdict, verdict.system_calls_per_second / rate))
+}
+
+impl Latency {
+    fn of(histogram: &Histogram) -> Self {
+        let microseconds = |nanoseconds: u64| nanoseconds as f64 / 1000.0;
+        Self {
+            p50: microseconds(histogram.percentile(500)),
+            p90: microseconds(histogram.percentile(900)),
+            p99: microseconds(histogram.percentile(990)),
+            p999: microseconds(histogram.percentile(999)),
+            max: microseconds(histogram.max()),
+        }
+    }
+}
+
+impl std::fmt::Display for Costs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            server_cpu_ns,
+            messages_per_second,
+            server_cores,
+            foreign_cores,
+            latency_us,
+            ..
+        } = self;
+        write!(f, "{server_cpu_ns:7.0} ns CPU  {messages_per_second:8.0}/s  ")?;
+        write!(f, "{server_cores:4.2} cores, others {foreign_cores:4.2}  ")?;
+        if let Some([before, after]) = self.core_distance_ns {
+            write!(f, "distance {before:.0} {after:.0} ns  ")?;
+        }
+        write!(f, "{} enters  ", Known(self.enters))?;
+        write!(f, "{} calls judged  ", Known(self.judged_system_calls))?;
+        write!(f, "{} allocations  ", Known(self.allocations))?;
+        write!(f, "p50 {:.0} p99 {:.0} us", latency_us.p50, latency_us.p99)
+    }
+}
+
+/// A number, or that nobody counted it.
+pub(crate) struct Known(pub(crate) Option<f64>);
+
+impl std::fmt::Display for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(number) => write!(f, "{number:.4}"),
+            None => f.write_str("n/a"),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The bytes of one peer: what came and was not understood yet, what has to be sent, which protocol
+//! it speaks.
+//!
+//! A connection is a state machine in the shard's slab, not a task. Idle, it owns no buffer: the
+//! inbox exists while a message is incomplete, the outbox while something waits to be sent. What it
+//! speaks is its parameter: `session` has the one enum of protocols and the one `match` over it.
+//!
+//! It knows no ring and no socket; the shard keeps those beside it.
+
+mod inbox;
+mod outbox;
+mod transport;
+
+pub use inbox::Inbox;
+pub use outbox::Outbox;
+pub use transport::Transport;
+
+use crate::time::Monotonic;
+
+/// What a listener's connections begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// HTTP/1.1 and what it upgrades to.
+    Http,
+    /// RTMP.
+    Rtmp,
+    /// Every byte is sent back (RFC 862); for measuring the path without a protocol.
+    Echo,
+}
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Both directions work.
+    Open,
+    /// Nothing more is read; what is in the outbox is sent, then it is closed.
+    Closing,
+    /// Our half is closed; what still comes is thrown away until the peer closes too.
+    Lingering,
+    /// To be closed at once.
+    Dead,
+}
+
+/// Why input is not read on although there may be some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// It is read.
+    None,
+    /// A request waits for its answer; the next one is not begun.
+    Answer,
+    /// Publications cannot be passed on fast enough.
+    Congestion,
+}
+
+/// One peer, which speaks `P`.
+#[derive(Debug)]
+pub struct Connection<P> {
+    /// The protocol and its state.
+    pub protocol: P,
+    /// What has to be sent.
+    pub outbox: Outbox,
+    /// What came and was not consumed.
+    pub inbox: Inbox,
+    /// Between our bytes and the wire's.
+    pub transport: Transport,
+    /// The first of its subscriptions.
+    pub subscriptions: u32,
+    /// When something was last received, in milliseconds of the monotonic clock (wraps after 49 days).
+    pub heard_ms: u32,
+    /// When its timer has to fire if that is earlier than it would; in the same clock.
+    pub wake_ms: Option<u32>,
+    /// Where it is in its life.
+    pub stage: Stage,
+    /// Why input is not read.
+    pub hold: Hold,
+    /// Whether the listener it came by is on the loopback.
+    pub is_local: bool,
+}
+
+impl<P> Connection<P> {
+    /// A connection that was just accepted.
+    #[must_use]
+    pub fn new(protocol: P, is_local: bool, transport: Transport, now: Monotonic) -> Self {
+        Self {
+            protocol,
+            outbox: Outbox::default(),
+            inbox: Inbox::default(),
+            transport,
+            subscriptions: u32::MAX,
+            heard_ms: now.as_millis() as u32,
+            wake_ms: None,
+            stage: Stage::Open,
+            hold: Hold::None,
+            is_local,
+        }
+    }
+
+    /// Whether input should be read now.
+    #[must_use]
+    pub fn wants_input(&self) -> bool {
+        match self.stage {
+            Stage::Open => self.hold == Hold::None && !self.outbox.is_above_high_watermark(),
+            Stage::Lingering => true,
+            Stage::Closing | Stage::Dead => false,
+        }
+    }
+
+    /// Sends what is in the outbox, then closes.
+    pub fn close(&mut self) {
+        if self.stage == Stage::Open {
+            self.stage = Stage::Closing;
+        }
+    }
+
+    /// Milliseconds since something was last received.
+    #[must_use]
+    pub const fn silent_ms(&self, now: Monotonic) -> u32 {
+        (now.as_millis() as u32).wrapping_sub(self.heard_ms)
+    }
+
+    /// Asks for a timer `after_ms` from now, if it would fire later.
+    pub fn wake_after(&mut self, now: Monotonic, after_ms: u64) {
+        let at = (now.as_millis() as u32).wrapping_add(after_ms as u32);
+        self.wake_ms = Some(self.wake_ms.map_or(at, |earlier| earlier.min(at)));
+    }
+}

@@ -1,0 +1,193 @@
+//! Wire formats: a publication's bytes as one kind of reader gets them, made once per shard.
+
+use super::publication::{Position, Publication, PublicationKind};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::fmt::Write as _;
+use websocket::encode::Opcode;
+
+/// How a subscriber's publications are encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Format {
+    /// A WebSocket frame of the bare bytes: text stays text, binary binary.
+    WebSocket,
+    /// A WebSocket text frame of a JSON object with id and data (subprotocol `headwater.json`).
+    WebSocketJson,
+    /// An event of an event stream, in an HTTP chunk of its own.
+    EventStream,
+}
+
+impl Format {
+    /// All formats.
+    pub const ALL: [Self; 3] = [Self::WebSocket, Self::WebSocketJson, Self::EventStream];
+
+    /// Appends the encoding of `publication` at `position` to `out`.
+    pub fn encode(self, publication: &Publication, position: Position, out: &mut Vec<u8>) {
+        match self {
+            Self::WebSocket => websocket::encode::write_frame(
+                out,
+                if publication.kind == PublicationKind::Binary {
+                    Opcode::Binary
+                } else {
+                    Opcode::Text
+                },
+                &publication.payload,
+            ),
+            Self::WebSocketJson => {
+                let mut text = String::new();
+                write_json(&mut text, publication, position);
+                websocket::encode::write_frame(out, Opcode::Text, text.as_bytes());
+            }
+            Self::EventStream => {
+                let id = position.to_string();
+                with_chunk(out, |out| write_event(out, publication, &id));
+            }
+        }
+    }
+
+    /// Appends what tells a reader that publications are lost to it; nothing where the format has
+    /// no word for it.
+    pub fn encode_gap(self, position: Position, out: &mut Vec<u8>) {
+        match self {
+            Self::WebSocket => {}
+            Self::WebSocketJson => {
+                let text = format!("{{\"gap\":true,\"id\":\"{position}\"}}");
+                websocket::encode::write_frame(out, Opcode::Text, text.as_bytes());
+            }
+            Self::EventStream => {
+                let id = position.to_string();
+                let event = sse::Event { id: Some(&id), event: Some("gap"), data: "{}" };
+                with_chunk(out, |out| {
+                    // Neither the id nor the name can contain a line end.
+                    let _ = event.encode(out);
+                });
+            }
+        }
+    }
+}
+
+/// Appends what `write` writes as one HTTP chunk (RFC 9112 7.1).
+pub(crate) fn with_chunk(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    // The size is not known yet: eight digits are reserved, leading zeroes are allowed.
+    const SIZE: &[u8] = b"00000000\r\n";
+    let start = out.len();
+    out.extend_from_slice(SIZE);
+    write(out);
+    let mut length = out.len() - start - SIZE.len();
+    if length == 0 {
+        // A chunk of size zero would end the body.
+        out.truncate(start);
+        return;
+    }
+    for digit in out[start..start + 8].iter_mut().rev() {
+        *digit = b"0123456789abcdef"[length & 15];
+        length >>= 4;
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_event(out: &mut Vec<u8>, publication: &Publication, id: &str) {
+    let event = publication.event.as_deref();
+    let encoded = match (publication.kind, std::str::from_utf8(&publication.payload)) {
+        (PublicationKind::Json | PublicationKind::Text, Ok(data)) => {
+            sse::Event { id: Some(id), event, data }.encode(out)
+        }
+        // Binary has no place in an event stream: base64, marked by the event's name.
+        _ => {
+            let data = STANDARD.encode(&publication.payload[..]);
+            let event = event.or(Some("binary"));
+            sse::Event { id: Some(id), event, data: &data }.encode(out)
+        }
+    };
+    // Event names are checked when they are published and ids are ours, so this cannot fail.
+    debug_assert!(encoded.is_ok());
+}
+
+fn write_json(out: &mut String, publication: &Publication, position: Position) {
+    // Writing to a String cannot fail.
+    let _ = write!(out, "{{\"id\":\"{position}\"");
+    if let Some(event) = &publication.event {
+        out.push_str(",\"event\":");
+        write_json_string(out, event);
+    }
+    match (publication.kind, std::str::from_utf8(&publication.payload)) {
+        (PublicationKind::Json, Ok(json)) => {
+            out.push_str(",\"data\":");
+            out.push_str(json);
+        }
+        (PublicationKind::Text, Ok(text)) => {
+            out.push_str(",\"text\":");
+            write_json_string(out, text);
+        }
+        _ => {
+            out.push_str(",\"base64\":\"");
+            STANDARD.encode_string(&publication.payload[..], out);
+            out.push('"');
+        }
+    }
+    out.push('}');
+}
+
+/// Appends a JSON string (RFC 8259 7).
+fn write_json_string(out: &mut String, text: &str) {
+    out.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            control if (control as u32) < 0x20 => {
+                let _ = write!(out, "\\u{:04x}", control as u32);
+            }
+            plain => out.push(plain),
+        }
+    }
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Payload;
+
+    fn publication(kind: PublicationKind, bytes: &[u8]) -> Publication {
+        let payload = Payload::copied_from(bytes);
+        Publication { payload, kind, sender: 0, event: None, key: None }
+    }
+
+    fn encoded(format: Format, publication: &Publication) -> Vec<u8> {
+        let mut out = Vec::new();
+        format.encode(publication, Position { epoch: 10, offset: 3 }, &mut out);
+        out
+    }
+
+    #[test]
+    fn text_and_binary_keep_their_kind_on_a_websocket() {
+        let text = encoded(Format::WebSocket, &publication(PublicationKind::Text, b"hi"));
+        assert_eq!(text, [0x81, 2, b'h', b'i']);
+        let binary = encoded(Format::WebSocket, &publication(PublicationKind::Binary, &[255]));
+        assert_eq!(binary, [0x82, 1, 255]);
+    }
+
+    #[test]
+    fn an_event_is_one_chunk() {
+        let event = encoded(Format::EventStream, &publication(PublicationKind::Text, b"a\nb"));
+        let text = String::from_utf8(event).expect("ASCII");
+        let (size, rest) = text.split_once("\r\n").expect("a size line");
+        let size = usize::from_str_radix(size, 16).expect("hexadecimal");
+        assert_eq!(&rest[size..], "\r\n");
+        assert!(rest.contains("id: a-3\n") || rest.contains("id:a-3\n"), "{rest}");
+        assert!(rest[..size].ends_with("\n\n"));
+    }
+
+    #[test]
+    fn json_escapes_text_and_embeds_json() {
+        let text = encoded(Format::WebSocketJson, &publication(PublicationKind::Text, b"\"\n\x01"));
+        assert_eq!(&text[2..], br#"{"id":"a-3","text":"\"\n\u0001"}"#);
+        let json = encoded(Format::WebSocketJson, &publication(PublicationKind::Json, b"[1]"));
+        assert_eq!(&json[2..], br#"{"id":"a-3","data":[1]}"#);
+    }
+}

@@ -1,0 +1,407 @@
+//! Fan-out: how one publication reaches everyone who subscribed to it on this shard.
+//!
+//! A [`Replica`] is this shard's copy of a channel: the recent publications by reference and, per
+//! wire format in use, their encodings one after the other. A subscription is a cursor into that
+//! log; a subscriber that is `n` behind is one range of bytes. Nothing here sends: [`Fanout::next_due`]
+//! names a sink that lags, the shard pulls for it when its connection has no send in flight.
+//!
+//! Invariants: offsets of a replica have no gap; a cursor is at most the log's end; a subscriber
+//! that fell off the log is told so, never skipped silently; a sweep visits every subscriber
+//! that was there when it began.
+//!
+//! It knows sinks, not connections, and formats, not sockets.
+
+mod format;
+mod log;
+mod publication;
+mod replica;
+
+pub use format::Format;
+pub(crate) use format::with_chunk;
+pub use publication::{Position, Publication, PublicationKind, UnknownId};
+pub use replica::{Answer, Replica};
+
+use crate::limits::{CHANNELS_PER_SHARD_MAX, LOG_BLOCKS_MAX, SUBSCRIPTIONS_PER_SHARD_MAX};
+use crate::memory::{BlockPool, Key, Slab, Spans};
+use hashbrown::HashMap;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// A map keyed by names from the network: seeded per process.
+pub type NameMap<V> = HashMap<Arc<str>, V, foldhash::quality::RandomState>;
+
+/// Where publications of a subscription go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sink {
+    /// The connection.
+    pub connection: Key,
+    /// Which of its streams, for protocols that carry several; 0 otherwise.
+    pub stream: u32,
+}
+
+/// One subscriber's place in one replica.
+#[derive(Debug)]
+struct Subscription {
+    sink: Sink,
+    /// The offset it gets next.
+    cursor: u64,
+    replica: Key,
+    /// Its place in the replica's list of this format.
+    position: u32,
+    /// The connection's next subscription; `NONE` ends the list.
+    next: u32,
+    format: Format,
+    /// Whether the connection's own publications are left out.
+    skips_own: bool,
+    /// Whether its cursor is known: the home has answered.
+    resolved: bool,
+}
+
+const _: () = assert!(size_of::<Subscription>() <= 48, "a subscription is paid a million times");
+
+/// Ends a connection's list of subscriptions.
+pub const NO_SUBSCRIPTION: u32 = u32::MAX;
+
+/// What a subscriber wishes.
+#[derive(Clone, Debug)]
+pub struct SubscribeOptions {
+    /// How publications are encoded.
+    pub format: Format,
+    /// After which publication to begin; without it, with the next one.
+    pub after: Option<Position>,
+    /// Whether the connection's own publications are left out.
+    pub skips_own: bool,
+}
+
+/// A subscription whose place in the channel is known now.
+#[derive(Debug)]
+pub struct Resolution {
+    /// Whose.
+    pub sink: Sink,
+    /// In which format.
+    pub format: Format,
+    /// The place it begins after.
+    pub position: Position,
+    /// What was published since the place it asked for and is not in the log: encoded, to be sent first.
+    pub catch_up: Vec<u8>,
+    /// Whether publications between the place it asked for and its beginning are lost.
+    pub gap: bool,
+}
+
+/// What came of a subscribe.
+#[derive(Debug)]
+pub struct Subscribed {
+    /// Whether the home has to be asked, because this is the shard's first subscriber.
+    pub ask_home: bool,
+    /// The place in the channel, when it is known already.
+    pub resolution: Option<Resolution>,
+}
+
+/// A table is at its bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this shard has as many channels or subscriptions as it may have")]
+pub struct Full;
+
+/// What a pull gave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pulled {
+    /// Publications that the spans hold.
+    pub publications: u64,
+    /// Whether there is more than one pull may take.
+    pub more: bool,
+    /// Whether a cursor fell off its log: the subscriber missed publications for good.
+    pub fallen: bool,
+}
+
+/// All replicas of a shard and who reads them.
+#[derive(Debug)]
+pub struct Fanout {
+    replicas: Slab<Replica>,
+    names: NameMap<Key>,
+    subscriptions: Slab<Subscription>,
+    /// Replicas with something to tell.
+    dirty: VecDeque<Key>,
+    pool: BlockPool,
+    scratch: Vec<u8>,
+}
+
+impl Fanout {
+    /// An empty one, whose tables hash names with `seed`.
+    #[must_use]
+    pub fn new(seed: foldhash::quality::RandomState) -> Self {
+        Self {
+            replicas: Slab::new(CHANNELS_PER_SHARD_MAX),
+            names: HashMap::with_hasher(seed),
+            subscriptions: Slab::new(SUBSCRIPTIONS_PER_SHARD_MAX),
+            dirty: VecDeque::new(),
+            pool: BlockPool::new(crate::limits::BLOCK_BYTES, LOG_BLOCKS_MAX),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Adds a subscription to the connection's list that begins at `head`.
+    ///
+    /// # Errors
+    /// When a table is full; nothing changed then.
+    pub fn subscribe(
+        &mut self,
+        channel: &str,
+        sink: Sink,
+        head: &mut u32,
+        options: SubscribeOptions,
+    ) -> Result<Subscribed, Full> {
+        let (replica, ask_home) = match self.names.get(channel) {
+            Some(key) => (*key, false),
+            None => (self.new_replica(channel)?, true),
+        };
+        let subscription = Subscription {
+            sink,
+            cursor: 0,
+            replica,
+            position: 0,
+            next: *head,
+            format: options.format,
+            skips_own: options.skips_own,
+            resolved: false,
+        };
+        let Ok(key) = self.subscriptions.insert(subscription) else {
+            self.drop_if_unused(replica);
+            return Err(Full);
+        };
+        *head = key.index;
+        let mut resolution = None;
+        if let Some(found) = self.replicas.get_mut(replica) {
+            let position = found.join(options.format, key.index);
+            if found.is_live() {
+                resolution = Some(resolve(
+                    &mut self.subscriptions,
+                    found,
+                    key,
+                    options.after,
+                    &mut self.scratch,
+                ));
+            } else {
+                found.wait(key, options.after);
+            }
+            if let Some(subscription) = self.subscriptions.get_mut(key) {
+                subscription.position = position;
+            }
+        }
+        Ok(Subscribed { ask_home, resolution })
+    }
+
+    /// Ends all subscriptions of the list that begins at `head`; `emptied` hears the channels that
+    /// no one on this shard reads any more.
+    pub fn unsubscribe_all(&mut self, head: &mut u32, mut emptied: impl FnMut(Arc<str>)) {
+        while let Some(key) = self.subscriptions.key_at(*head) {
+            let Some(subscription) = self.subscriptions.remove(key) else { break };
+            *head = subscription.next;
+            let Some(replica) = self.replicas.get_mut(subscription.replica) else { continue };
+            replica.leave(subscription.format, subscription.position, key);
+            for moved in replica.take_moved() {
+                if let Some(moved_key) = self.subscriptions.key_at(moved.subscription)
+                    && let Some(other) = self.subscriptions.get_mut(moved_key)
+                {
+                    other.position = moved.position;
+                }
+            }
+            if let Some(name) = self.drop_if_unused(subscription.replica) {
+                emptied(name);
+            }
+        }
+        *head = NO_SUBSCRIPTION;
+    }
+
+    /// The home's answer to the first subscribe: from now on the replica is live.
+    pub fn on_answer(
+        &mut self,
+        channel: &str,
+        answer: Answer,
+        mut resolved: impl FnMut(Resolution),
+    ) {
+        let Some(replica) = self.names.get(channel).and_then(|key| self.replicas.get_mut(*key))
+        else {
+            return;
+        };
+        for (key, after) in replica.begin(answer) {
+            if self.subscriptions.get(key).is_some() {
+                let found =
+                    resolve(&mut self.subscriptions, replica, key, after, &mut self.scratch);
+                resolved(found);
+            }
+        }
+    }
+
+    /// A publication that the home ordered.
+    pub fn on_publication(&mut self, channel: &str, offset: u64, publication: Publication) {
+        let Some(key) = self.names.get(channel).copied() else { return };
+        let Some(replica) = self.replicas.get_mut(key) else { return };
+        if replica.append(offset, publication, &mut self.pool, &mut self.scratch)
+            && replica.mark_dirty()
+        {
+            self.dirty.push_back(key);
+        }
+    }
+
+    /// The home lost publications before `next` that this replica was never told of; `told` hears
+    /// the sinks that have to be told of the gap.
+    pub fn on_skipped(&mut self, channel: &str, next: u64, mut told: impl FnMut(Sink, Format)) {
+        let Some(key) = self.names.get(channel).copied() else { return };
+        let Some(replica) = self.replicas.get_mut(key) else { return };
+        replica.skip_to(next);
+        for format in Format::ALL {
+            for index in replica.subscribers(format) {
+                if let Some(subscription) = self
+                    .subscriptions
+                    .key_at(*index)
+                    .and_then(|key| self.subscriptions.get_mut(key))
+                {
+                    subscription.cursor = next;
+                    told(subscription.sink, format);
+                }
+            }
+        }
+    }
+
+    /// Whether a sweep has not kept up with what is published in the channel, so that publishers of
+    /// this shard should wait.
+    #[must_use]
+    pub fn is_saturated(&self, channel: &str) -> bool {
+        let replica = self.names.get(channel).and_then(|key| self.replicas.get(*key));
+        replica.is_some_and(Replica::is_saturated)
+    }
+
+    /// The channel of the subscription at `head`.
+    #[must_use]
+    pub fn channel_of(&self, head: u32) -> Option<&Arc<str>> {
+        let subscription = self.subscriptions.get(self.subscriptions.key_at(head)?)?;
+        self.replicas.get(subscription.replica).map(Replica::name)
+    }
+
+    /// Whether some replica has something to tell.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// The next sink that has something to pull; the caller pulls for it unless a send of its
+    /// connection is in flight, after which it pulls anyway.
+    pub fn next_due(&mut self) -> Option<Sink> {
+        while let Some(key) = self.dirty.front().copied() {
+            let Some(replica) = self.replicas.get_mut(key) else {
+                self.dirty.pop_front();
+                continue;
+            };
+            while let Some((index, end)) = replica.sweep_next() {
+                let subscription = self
+                    .subscriptions
+                    .key_at(index)
+                    .and_then(|subscription| self.subscriptions.get(subscription));
+                if let Some(subscription) = subscription
+                    && subscription.resolved
+                {
+                    replica.saw_cursor(subscription.format, subscription.cursor);
+                    if subscription.cursor < end {
+                        return Some(subscription.sink);
+                    }
+                }
+            }
+            self.dirty.pop_front();
+            if replica.end_sweep() {
+                self.dirty.push_back(key);
+            }
+        }
+        None
+    }
+
+    /// Takes what the subscriptions of the list that begins at `head` have not had yet.
+    pub fn pull(&mut self, head: u32, spans: &mut Spans, bytes_max: usize) -> Pulled {
+        let mut pulled = Pulled::default();
+        let mut bytes_left = bytes_max;
+        let mut index = head;
+        while let Some(key) = self.subscriptions.key_at(index) {
+            let Some(subscription) = self.subscriptions.get_mut(key) else { break };
+            index = subscription.next;
+            if !subscription.resolved {
+                continue;
+            }
+            let Some(replica) = self.replicas.get(subscription.replica) else { continue };
+            let skipped = subscription.skips_own.then_some(subscription.sink.connection);
+            match replica.pull(subscription.format, subscription.cursor, skipped, bytes_left, spans)
+            {
+                Some(taken) => {
+                    subscription.cursor = taken.cursor;
+                    bytes_left = bytes_left.saturating_sub(taken.bytes);
+                    pulled.publications += taken.publications;
+                    pulled.more |= taken.more;
+                }
+                None => pulled.fallen = true,
+            }
+        }
+        pulled
+    }
+
+    /// The channels that are read on this shard, with their number of subscribers.
+    pub fn channels(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
+        self.replicas.iter().map(|(_, replica)| (replica.name(), replica.subscriber_count()))
+    }
+
+    /// Subscriptions on this shard.
+    #[must_use]
+    pub const fn subscription_count(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    /// Channels with a replica on this shard.
+    #[must_use]
+    pub const fn replica_count(&self) -> usize {
+        self.replicas.len()
+    }
+
+    /// Bytes of tables and logs.
+    #[must_use]
+    pub fn resident_bytes(&self) -> usize {
+        let logs: usize = self.replicas.iter().map(|(_, replica)| replica.log_bytes()).sum();
+        logs + self.subscriptions.resident_bytes()
+            + self.replicas.resident_bytes()
+            + self.pool.resident_bytes()
+    }
+
+    fn new_replica(&mut self, channel: &str) -> Result<Key, Full> {
+        let name: Arc<str> = Arc::from(channel);
+        let key = self.replicas.insert(Replica::new(Arc::clone(&name))).map_err(|_| Full)?;
+        self.names.insert(name, key);
+        Ok(key)
+    }
+
+    fn drop_if_unused(&mut self, key: Key) -> Option<Arc<str>> {
+        if self.replicas.get(key)?.subscriber_count() > 0 {
+            return None;
+        }
+        let replica = self.replicas.remove(key)?;
+        self.names.remove(replica.name());
+        Some(Arc::clone(replica.name()))
+    }
+}
+
+/// Sets a subscription's cursor by the place it asked for.
+fn resolve(
+    subscriptions: &mut Slab<Subscription>,
+    replica: &mut Replica,
+    key: Key,
+    after: Option<Position>,
+    scratch: &mut Vec<u8>,
+) -> Resolution {
+    // Callers pass the key of a subscription they just looked up.
+    let subscription = subscriptions.get_mut(key).expect("a subscription to resolve");
+    let start = replica.start_after(subscription.format, after, scratch);
+    subscription.cursor = start.cursor;
+    subscription.resolved = true;
+    Resolution {
+        sink: subscription.sink,
+        format: subscription.format,
+        position: Position { epoch: replica.epoch(), offset: start.position },
+        catch_up: start.catch_up,
+        gap: start.gap,
+    }
+}

@@ -1,0 +1,317 @@
+//! This shard's copy of a channel: recent publications by reference, their encodings, their readers.
+
+use super::format::Format;
+use super::log::{FormatLog, Taken};
+use super::publication::{Position, Publication};
+use crate::limits::{HISTORY_BYTES, HISTORY_PUBLICATIONS};
+use crate::memory::{BlockPool, Key, Spans};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What the home answers to a shard's first subscribe.
+#[derive(Debug)]
+pub struct Answer {
+    /// The channel's life.
+    pub epoch: u64,
+    /// The offset that is published next.
+    pub next: u64,
+    /// The newest publications before it, oldest first.
+    pub history: Vec<Publication>,
+}
+
+/// A subscriber that a removal moved to another place in its list.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moved {
+    pub(super) subscription: u32,
+    pub(super) position: u32,
+}
+
+/// Where a subscriber begins.
+#[derive(Debug, Default)]
+pub(super) struct Start {
+    pub(super) cursor: u64,
+    /// The last offset before what it is going to get.
+    pub(super) position: u64,
+    pub(super) catch_up: Vec<u8>,
+    pub(super) gap: bool,
+}
+
+/// This shard's copy of a channel.
+#[derive(Debug)]
+pub struct Replica {
+    name: Arc<str>,
+    epoch: u64,
+    /// The offset that comes next.
+    next: u64,
+    live: bool,
+    window: VecDeque<Publication>,
+    window_bytes: usize,
+    formats: [Readers; Format::ALL.len()],
+    /// Subscribers that came before the home answered.
+    waiting: Vec<(Key, Option<Position>)>,
+    moved: Vec<Moved>,
+    dirty: bool,
+    /// Which format's list the sweep is in.
+    sweeping: usize,
+}
+
+/// The readers of one format.
+#[derive(Debug, Default)]
+struct Readers {
+    log: Option<FormatLog>,
+    list: Vec<u32>,
+    /// How far the present sweep came in `list`.
+    swept: usize,
+    /// The lowest cursor that the present sweep saw.
+    lowest: u64,
+    /// The log's end when the present sweep began.
+    goal: u64,
+}
+
+impl Replica {
+    pub(super) fn new(name: Arc<str>) -> Self {
+        Self {
+            name,
+            epoch: 0,
+            next: 1,
+            live: false,
+            window: VecDeque::new(),
+            window_bytes: 0,
+            formats: Default::default(),
+            waiting: Vec::new(),
+            moved: Vec::new(),
+            dirty: false,
+            sweeping: 0,
+        }
+    }
+
+    pub(super) const fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(super) const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(super) const fn is_live(&self) -> bool {
+        self.live
+    }
+
+    pub(super) fn is_saturated(&self) -> bool {
+        self.formats.iter().filter_map(|readers| readers.log.as_ref()).any(FormatLog::is_saturated)
+    }
+
+    pub(super) fn log_bytes(&self) -> usize {
+        self.formats.iter().filter_map(|readers| readers.log.as_ref()).map(FormatLog::bytes).sum()
+    }
+
+    pub(super) fn subscriber_count(&self) -> usize {
+        self.formats.iter().map(|readers| readers.list.len()).sum()
+    }
+
+    pub(super) fn subscribers(&self, format: Format) -> &[u32] {
+        &self.formats[format as usize].list
+    }
+
+    /// Adds a subscriber and says at which place of the list.
+    pub(super) fn join(&mut self, format: Format, subscription: u32) -> u32 {
+        let readers = &mut self.formats[format as usize];
+        if readers.log.is_none() {
+            readers.log = Some(FormatLog::new(self.next));
+        }
+        readers.list.push(subscription);
+        readers.list.len() as u32 - 1
+    }
+
+    /// Removes the subscriber at `position`; [`Self::take_moved`] says who has another place now.
+    pub(super) fn leave(&mut self, format: Format, position: u32, key: Key) {
+        self.waiting.retain(|(waiting, _)| *waiting != key);
+        let readers = &mut self.formats[format as usize];
+        let mut at = position as usize;
+        debug_assert_eq!(readers.list.get(at), Some(&key.index), "a subscriber knows its place");
+        if at < readers.swept {
+            // The last one that the sweep visited takes its place, so that the last of the list,
+            // which it did not visit, can take that one's.
+            readers.swept -= 1;
+            let visited = readers.list[readers.swept];
+            readers.list.swap(at, readers.swept);
+            if at != readers.swept {
+                self.moved.push(Moved { subscription: visited, position: at as u32 });
+            }
+            at = readers.swept;
+        }
+        readers.list.swap_remove(at);
+        if let Some(subscription) = readers.list.get(at).copied() {
+            self.moved.push(Moved { subscription, position: at as u32 });
+        }
+        if readers.list.is_empty() {
+            readers.log = None;
+        }
+    }
+
+    pub(super) fn take_moved(&mut self) -> impl Iterator<Item = Moved> + use<> {
+        let moved: smallvec::SmallVec<[Moved; 2]> = self.moved.drain(..).collect();
+        moved.into_iter()
+    }
+
+    pub(super) fn wait(&mut self, key: Key, after: Option<Position>) {
+        self.waiting.push((key, after));
+    }
+
+    /// Takes over what the home knows and names those who waited for it.
+    pub(super) fn begin(&mut self, answer: Answer) -> Vec<(Key, Option<Position>)> {
+        self.epoch = answer.epoch;
+        self.next = answer.next;
+        self.live = true;
+        self.window_bytes = answer.history.iter().map(|entry| entry.payload.len()).sum();
+        self.window = answer.history.into();
+        for readers in &mut self.formats {
+            if let Some(log) = &mut readers.log {
+                log.restart(self.next);
+            }
+        }
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Appends the publication at `offset`; false when it is not the one that comes next.
+    pub(super) fn append(
+        &mut self,
+        offset: u64,
+        publication: Publication,
+        pool: &mut BlockPool,
+        scratch: &mut Vec<u8>,
+    ) -> bool {
+        if !self.live || offset != self.next {
+            debug_assert!(!self.live || offset < self.next, "the home tells every offset in order");
+            return false;
+        }
+        let position = Position { epoch: self.epoch, offset };
+        for format in Format::ALL {
+            if let Some(log) = &mut self.formats[format as usize].log {
+                scratch.clear();
+                format.encode(&publication, position, scratch);
+                log.append(scratch, publication.sender, pool);
+            }
+        }
+        self.next += 1;
+        self.window_bytes += publication.payload.len();
+        self.window.push_back(publication);
+        while self.window.len() > HISTORY_PUBLICATIONS
+            || (self.window_bytes > HISTORY_BYTES && self.window.len() > 1)
+        {
+            if let Some(oldest) = self.window.pop_front() {
+                self.window_bytes -= oldest.payload.len();
+            }
+        }
+        true
+    }
+
+    /// The home no longer has what is before `next`.
+    pub(super) fn skip_to(&mut self, next: u64) {
+        if next <= self.next {
+            return;
+        }
+        self.next = next;
+        self.window.clear();
+        self.window_bytes = 0;
+        for readers in &mut self.formats {
+            if let Some(log) = &mut readers.log {
+                log.restart(next);
+            }
+        }
+    }
+
+    /// Where a subscriber of `format` that had everything up to `after` begins.
+    pub(super) fn start_after(
+        &self,
+        format: Format,
+        after: Option<Position>,
+        scratch: &mut Vec<u8>,
+    ) -> Start {
+        let newest = Start { cursor: self.next, position: self.next - 1, ..Start::default() };
+        let Some(after) = after else { return newest };
+        if after.epoch != self.epoch || after.offset >= self.next {
+            return Start { gap: true, ..newest };
+        }
+        let wanted = after.offset + 1;
+        let oldest = self.next - self.window.len() as u64;
+        let logged = self.formats[format as usize].log.as_ref().map_or(self.next, FormatLog::first);
+        if wanted >= logged {
+            return Start { cursor: wanted, position: after.offset, ..Start::default() };
+        }
+        let from = wanted.max(oldest);
+        scratch.clear();
+        for offset in from..logged.max(from) {
+            let position = Position { epoch: self.epoch, offset };
+            format.encode(&self.window[(offset - oldest) as usize], position, scratch);
+        }
+        Start {
+            cursor: logged.max(from),
+            position: from - 1,
+            catch_up: std::mem::take(scratch),
+            gap: wanted < oldest,
+        }
+    }
+
+    /// True when it was clean.
+    pub(super) const fn mark_dirty(&mut self) -> bool {
+        let was_clean = !self.dirty;
+        self.dirty = true;
+        if was_clean {
+            self.sweeping = 0;
+        }
+        was_clean
+    }
+
+    /// The next subscriber of the sweep and the end of its log.
+    pub(super) fn sweep_next(&mut self) -> Option<(u32, u64)> {
+        while let Some(readers) = self.formats.get_mut(self.sweeping) {
+            if let Some(log) = &readers.log
+                && let Some(index) = readers.list.get(readers.swept).copied()
+            {
+                if readers.swept == 0 {
+                    readers.goal = log.next();
+                    readers.lowest = log.next();
+                }
+                readers.swept += 1;
+                return Some((index, log.next()));
+            }
+            self.sweeping += 1;
+        }
+        None
+    }
+
+    pub(super) fn saw_cursor(&mut self, format: Format, cursor: u64) {
+        let lowest = &mut self.formats[format as usize].lowest;
+        *lowest = cursor.min(*lowest);
+    }
+
+    /// Ends a sweep; true when another has to follow, because more was published meanwhile.
+    pub(super) fn end_sweep(&mut self) -> bool {
+        let mut again = false;
+        for readers in &mut self.formats {
+            if let Some(log) = &mut readers.log {
+                if readers.swept > 0 {
+                    log.swept(readers.lowest);
+                    again |= log.next() > readers.goal;
+                }
+                readers.swept = 0;
+            }
+        }
+        self.sweeping = 0;
+        self.dirty = again;
+        again
+    }
+
+    pub(super) fn pull(
+        &self,
+        format: Format,
+        cursor: u64,
+        skipped: Option<Key>,
+        bytes_max: usize,
+        spans: &mut Spans,
+    ) -> Option<Taken> {
+        let log = self.formats[format as usize].log.as_ref()?;
+        log.pull(cursor, skipped.map(Key::to_bits), bytes_max, spans)
+    }
+}

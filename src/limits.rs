@@ -1,0 +1,139 @@
+//! Every bound of the server, with its unit in its name.
+//!
+//! A bound that an operator may change has its default here and its range in the configuration.
+//! Assertions at the end relate bounds that depend on each other.
+
+/// Bytes of one receive lease.
+pub const LEASE_BYTES: usize = 16 * 1024;
+/// Receive leases of a shard.
+pub const LEASES_PER_SHARD: u16 = 128;
+/// Bytes of one buffer that the kernel picks for a multishot receive.
+pub const RING_BUFFER_BYTES: usize = 16 * 1024;
+/// Buffers per cell that the kernel picks from; a power of two.
+pub const RING_BUFFERS_PER_CELL: u16 = 64;
+
+/// Submission entries of a cell.
+pub const SUBMISSION_ENTRIES: u32 = 1024;
+/// Completion entries of a cell.
+pub const COMPLETION_ENTRIES: u32 = 8192;
+/// Direct descriptors of a cell, when the process may have that many.
+pub const SLOTS_PER_CELL_MAX: u32 = 1 << 20;
+/// Cells of a shard.
+pub const CELLS_MAX: u8 = 128;
+/// Direct descriptors of a cell that stay free, so that an accept always has a slot.
+pub const RESERVED_SLOTS_MAX: u32 = 64;
+/// Connections waiting to be accepted.
+pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// Connections of a shard.
+pub const CONNECTIONS_PER_SHARD_MAX: usize = 4_000_000;
+/// Subscriptions of a shard.
+pub const SUBSCRIPTIONS_PER_SHARD_MAX: usize = 8_000_000;
+/// Channels with subscribers on a shard, and channels at home on it.
+pub const CHANNELS_PER_SHARD_MAX: usize = 1_000_000;
+/// Subscriptions of one connection.
+pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 64;
+
+/// Messages in a mailbox from one shard to another.
+pub const MAILBOX_MESSAGES: usize = 4096;
+/// Messages that wait for room in a full mailbox before publishers are held back.
+pub const OUTBOUND_MESSAGES_HIGH: usize = 4096;
+/// Messages taken from mailboxes in one turn.
+pub const MAIL_PER_TURN: usize = 4096;
+/// Sinks visited by the fan-out in one turn.
+pub const SINKS_PER_TURN: usize = 1024;
+/// Completions routed in one turn.
+pub const COMPLETIONS_PER_TURN: usize = 8192;
+/// Receives started in one turn.
+pub const RECEIVES_PER_TURN: usize = 128;
+
+/// Bytes of a block of the shard's arena and of a busy log.
+pub const BLOCK_BYTES: usize = 64 * 1024;
+/// Arena blocks that a shard keeps for use again.
+pub const ARENA_BLOCKS_MAX: usize = 1024;
+/// Log blocks that a shard keeps for use again.
+pub const LOG_BLOCKS_MAX: usize = 1024;
+/// Bytes of the first block of a quiet log.
+pub const LOG_BLOCK_BYTES_MIN: usize = 2 * 1024;
+/// Encoded bytes that a replica keeps per wire format for readers that lag.
+pub const LOG_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Publications pulled from one log into one send.
+pub const PULL_PUBLICATIONS_MAX: usize = 4096;
+/// Bytes pulled from logs into one send.
+pub const PULL_BYTES_MAX: usize = 256 * 1024;
+/// Spans of one send (IOV_MAX of the kernel is 1024).
+pub const SPANS_PER_SEND_MAX: usize = 64;
+
+/// Bytes of a channel's name.
+pub const CHANNEL_NAME_BYTES_MAX: usize = 255;
+/// Bytes of an event name or a conflation key.
+pub const EVENT_NAME_BYTES_MAX: usize = 255;
+/// Bytes of one publication.
+pub const PUBLICATION_BYTES_MAX: usize = 1024 * 1024;
+/// Publications in a channel's history.
+pub const HISTORY_PUBLICATIONS: usize = 16_384;
+/// Bytes in a channel's history.
+pub const HISTORY_BYTES: usize = 4 * 1024 * 1024;
+/// How long a publication stays in the history.
+pub const HISTORY_MS: u64 = 300_000;
+/// How long a channel without subscribers and history is remembered.
+pub const CHANNEL_IDLE_MS: u64 = 60_000;
+/// Idempotency keys remembered per channel.
+pub const IDEMPOTENCY_KEYS_PER_CHANNEL: usize = 64;
+
+/// Bytes kept of a peer whose message is not complete.
+pub const INBOX_BYTES_MAX: usize = 64 * 1024;
+/// Bytes waiting to be sent above which nothing more is received from the peer.
+pub const OUTBOX_BYTES_HIGH: usize = 256 * 1024;
+/// Spans waiting to be sent above which nothing more is received from the peer.
+pub const OUTBOX_SPANS_HIGH: usize = 256;
+
+/// How long a peer may take to send a request's head.
+pub const HTTP_HEAD_MS: u64 = 10_000;
+/// How long a kept-alive connection may be idle.
+pub const HTTP_IDLE_MS: u64 = 75_000;
+/// How long a response may make no progress.
+pub const SEND_STALL_MS: u64 = 30_000;
+/// How long a closed connection's peer may take to close its half.
+pub const LINGER_MS: u64 = 2_000;
+/// How often a silent WebSocket peer is pinged.
+pub const WEBSOCKET_PING_MS: u64 = 25_000;
+/// How long a WebSocket peer may stay silent.
+pub const WEBSOCKET_IDLE_MS: u64 = 60_000;
+/// How long a WebSocket peer may take to answer a close frame.
+pub const WEBSOCKET_CLOSE_MS: u64 = 5_000;
+/// How often an event stream says that it lives.
+pub const SSE_HEARTBEAT_MS: u64 = 15_000;
+/// After how long an EventSource shall reconnect.
+pub const SSE_RETRY_MS: u32 = 2_000;
+/// How long an RTMP peer may take to begin publishing.
+pub const RTMP_SETUP_MS: u64 = 10_000;
+/// How long an RTMP publisher may be silent.
+pub const RTMP_IDLE_MS: u64 = 30_000;
+/// How long the drain on SIGTERM may take.
+pub const DRAIN_MS: u64 = 10_000;
+/// How long a request for a stream waits for its first segment.
+pub const LIVE_WAIT_MS: u64 = 10_000;
+/// How long a shard without requests for a stream goes on following it.
+pub const LIVE_REPLICA_IDLE_MS: u64 = 60_000;
+/// Live streams at home on a shard.
+pub const LIVE_STREAMS_PER_SHARD_MAX: usize = 1024;
+/// Requests that wait for one stream's first segment on a shard.
+pub const LIVE_WAITERS_MAX: usize = 4096;
+
+/// How fine deadlines are.
+pub const TIMER_TICK_MS: u64 = 64;
+/// Buckets of the timer wheel; a power of two.
+pub const TIMER_BUCKETS: usize = 2048;
+
+/// Connections above which a shard refuses new ones while it drains memory.
+pub const ACCEPTS_PER_TURN: usize = 256;
+
+const _: () = assert!(TIMER_BUCKETS.is_power_of_two());
+const _: () = assert!(RING_BUFFERS_PER_CELL.is_power_of_two());
+const _: () =
+    assert!(PUBLICATION_BYTES_MAX <= LOG_BYTES_MAX && HISTORY_BYTES >= PUBLICATION_BYTES_MAX);
+const _: () = assert!(LOG_BLOCK_BYTES_MIN <= BLOCK_BYTES);
+const _: () = assert!(TIMER_BUCKETS as u64 * TIMER_TICK_MS > HTTP_IDLE_MS);
+const _: () = assert!(COMPLETION_ENTRIES <= 65_536 && SUBMISSION_ENTRIES <= COMPLETION_ENTRIES);

@@ -1,0 +1,104 @@
+//! The buffer ring: receive buffers from which the kernel picks by itself for a multishot receive.
+//!
+//! The buffers are leases of their own pool. One that the kernel picked comes out as a [`Lease`];
+//! giving it back puts it at the tail of the ring.
+
+use crate::memory::{Lease, LeasePool};
+use io_uring::Submitter;
+use io_uring::types::BufRingEntry;
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::io;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// The one buffer group of a cell.
+pub(super) const GROUP: u16 = 0;
+
+/// A registered buffer ring.
+#[derive(Debug)]
+pub(super) struct BufferRing {
+    pool: LeasePool,
+    entries: *mut BufRingEntry,
+    layout: Layout,
+    mask: u16,
+    tail: u16,
+}
+
+impl BufferRing {
+    /// Registers `count` buffers (a power of two) of `lease_bytes` each.
+    pub(super) fn register(
+        submitter: &Submitter<'_>,
+        count: u16,
+        lease_bytes: usize,
+    ) -> io::Result<Self> {
+        assert!(count.is_power_of_two(), "the kernel wants a power of two");
+        let bytes = usize::from(count) * size_of::<BufRingEntry>();
+        let layout = Layout::from_size_align(bytes, 4096).map_err(io::Error::other)?;
+        // SAFETY: the size is not zero, since `count` is at least 1.
+        let memory = unsafe { alloc_zeroed(layout) };
+        if memory.is_null() {
+            handle_alloc_error(layout);
+        }
+        let mut pool = LeasePool::new(count, lease_bytes);
+        let indexes = pool.hand_over_all();
+        let mut ring = Self { pool, entries: memory.cast(), layout, mask: count - 1, tail: 0 };
+        // SAFETY: `memory` is page-aligned, holds `count` entries and is freed only in `drop`; the
+        // owner drops the io_uring, which unregisters the group, before it drops this.
+        unsafe { submitter.register_buf_ring_with_flags(memory as u64, count, GROUP, 0)? };
+        for index in indexes {
+            ring.offer(index);
+        }
+        Ok(ring)
+    }
+
+    /// The buffer that the kernel picked, with `filled` bytes in it.
+    pub(super) fn picked(&mut self, index: u16, filled: usize) -> Lease {
+        let mut lease = self.pool.lend_index(index);
+        lease.set_filled(filled);
+        lease
+    }
+
+    /// Whether a lease is one of these buffers; the other pool's leases are of another size.
+    pub(super) fn owns(&self, lease: &Lease) -> bool {
+        self.pool.owns(lease)
+    }
+
+    /// Puts a buffer back for the kernel to pick.
+    pub(super) fn give_back(&mut self, lease: Lease) {
+        let index = self.pool.take_back_index(lease);
+        self.offer(index);
+    }
+
+    pub(super) fn outstanding(&self) -> usize {
+        self.pool.outstanding()
+    }
+
+    pub(super) fn resident_bytes(&self) -> usize {
+        self.pool.resident_bytes() + self.layout.size()
+    }
+
+    fn offer(&mut self, index: u16) {
+        let at = usize::from(self.tail & self.mask);
+        // SAFETY: `at` is below the number of entries that `entries` was allocated for.
+        let entry = unsafe { self.entries.add(at) };
+        // SAFETY: the entry lies at or past the tail, so the kernel does not read it now, and this
+        // is the only writer; zeroed memory is a valid entry.
+        let entry = unsafe { &mut *entry };
+        entry.set_addr(self.pool.address(index) as u64);
+        entry.set_len(self.pool.lease_bytes() as u32);
+        entry.set_bid(index);
+        self.tail = self.tail.wrapping_add(1);
+        // SAFETY: `entries` is the address of the first entry of an initialised ring.
+        let tail = unsafe { BufRingEntry::tail(self.entries) };
+        // SAFETY: the tail is a valid, aligned u16 that only the kernel reads beside us; an atomic
+        // store with release order publishes the entry above.
+        let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
+        tail.store(self.tail, Ordering::Release);
+    }
+}
+
+impl Drop for BufferRing {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `register` with this layout, freed once.
+        unsafe { dealloc(self.entries.cast(), self.layout) };
+    }
+}

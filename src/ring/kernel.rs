@@ -1,0 +1,653 @@
+//! [`Ring`] on io_uring: one or more rings ("cells") of one thread behind one eventfd.
+//!
+//! The thread sleeps in the first cell. The other cells and the doorbells of other threads signal
+//! the eventfd, which the first cell polls; a cell with work shows it in its flags. Every op has a
+//! `user_data` of its own: its kind, a generation and either a connection's slot (ops that own
+//! nothing) or a slot of the [`Table`] of what ops own.
+
+use super::buffers::{BufferRing, GROUP};
+use super::listener::Listener;
+use super::table::{Entry, Held, Table};
+use super::{
+    Armed, Cell, Completion, Doorbell, Failure, ListenerId, Op, Refusal, Refused, Ring,
+    RingCounters, RingError, Socket, Token, Wait,
+};
+use crate::memory::{Key, Lease, LeasePool, Spans};
+use crate::time::{Monotonic, Now, Wall};
+use io_uring::squeue::Flags;
+use io_uring::types::{Fd, Fixed, SubmitArgs, Timespec};
+use io_uring::{Builder, IoUring, cqueue, opcode, squeue};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fd::{AsRawFd, OwnedFd};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+/// Sizes of a shard's rings.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Submission entries of a cell.
+    pub submission_entries: u32,
+    /// Completion entries of a cell.
+    pub completion_entries: u32,
+    /// Direct descriptors of a cell.
+    pub slots_per_cell: u32,
+    /// Cells that may be opened.
+    pub cells_max: Cell,
+    /// Receive buffers lent per receive.
+    pub leases: u16,
+    /// Bytes of each.
+    pub lease_bytes: usize,
+    /// Receive buffers per cell that the kernel picks from; a power of two.
+    pub ring_buffers: u16,
+    /// Bytes of each.
+    pub ring_buffer_bytes: usize,
+}
+
+/// Ops in flight per cell that own something.
+const TABLE_ENTRIES_MAX: usize = 1 << 16;
+
+/// [`Ring`] on io_uring.
+#[derive(Debug)]
+pub struct KernelRing {
+    options: Options,
+    cells: Vec<CellRing>,
+    listeners: Vec<Listener>,
+    leases: LeasePool,
+    table: Table,
+    wake: Arc<EventFd>,
+    arrived: VecDeque<Completion>,
+    started: Instant,
+    counters: RingCounters,
+    /// Whether the poll of the eventfd has to be armed again.
+    arm_wake: bool,
+}
+
+/// One ring. The io_uring is declared before the buffers it was told of, so it is dropped first.
+struct CellRing {
+    ring: IoUring,
+    buffers: Option<BufferRing>,
+    overflows: u32,
+}
+
+impl std::fmt::Debug for CellRing {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "CellRing({})", self.ring.as_raw_fd())
+    }
+}
+
+/// What a completion's `user_data` says about its op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    /// Nothing to be told: cancels, and ops whose end another op tells.
+    Silent = 0,
+    Accept,
+    Poll,
+    Writable,
+    Receive,
+    ReceiveMany,
+    Send,
+    Shutdown,
+    Close,
+    Wake,
+}
+
+impl Kind {
+    const fn from_user_data(user_data: u64) -> Self {
+        match (user_data >> 56) as u8 {
+            1 => Self::Accept,
+            2 => Self::Poll,
+            3 => Self::Writable,
+            4 => Self::Receive,
+            5 => Self::ReceiveMany,
+            6 => Self::Send,
+            7 => Self::Shutdown,
+            8 => Self::Close,
+            9 => Self::Wake,
+            _ => Self::Silent,
+        }
+    }
+}
+
+const fn user_data(kind: Kind, key: Key) -> u64 {
+    (kind as u64) << 56 | key.to_bits()
+}
+
+const fn entry_key(entry: Entry) -> Key {
+    Key { index: entry.index, generation: entry.generation }
+}
+
+/// The setup of a shard's ring (io_uring_setup(2)).
+pub(super) fn builder(completion_entries: u32) -> Builder {
+    let mut builder = IoUring::builder();
+    builder
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_coop_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all()
+        .setup_no_sqarray()
+        .setup_clamp()
+        .setup_cqsize(completion_entries)
+        .dontfork();
+    builder
+}
+
+const fn failed(call: &'static str) -> impl Fn(io::Error) -> RingError {
+    move |source| RingError::Call { call, source }
+}
+
+impl KernelRing {
+    /// Opens the first cell on the calling thread, which alone may use the ring from then on.
+    ///
+    /// # Errors
+    /// When the kernel refuses something the ring needs.
+    pub fn new(options: Options, listeners: Vec<Listener>) -> Result<Self, RingError> {
+        let descriptor = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|error| RingError::Call { call: "eventfd", source: error.into() })?;
+        let leases = LeasePool::new(options.leases, options.lease_bytes);
+        let mut ring = Self {
+            options,
+            cells: Vec::new(),
+            listeners,
+            leases,
+            table: Table::new(TABLE_ENTRIES_MAX),
+            wake: Arc::new(EventFd(descriptor)),
+            arrived: VecDeque::new(),
+            started: Instant::now(),
+            counters: RingCounters::default(),
+            arm_wake: true,
+        };
+        ring.open_cell()?;
+        Ok(ring)
+    }
+
+    /// Where each listener listens.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
+        self.listeners.iter().map(Listener::address).collect()
+    }
+
+    /// Puts an entry in a cell's submission queue, entering the kernel once when it is full.
+    fn submit(&mut self, cell: Cell, entry: &squeue::Entry) -> bool {
+        let cell = &mut self.cells[usize::from(cell)];
+        // SAFETY: everything an entry points to is owned by `table`, `leases` or `listeners` until
+        // its completion is reaped, and those live as long as the ring.
+        if unsafe { cell.ring.submission().push(entry) }.is_ok() {
+            self.counters.submitted += 1;
+            return true;
+        }
+        self.counters.enters += 1;
+        if let Err(error) = cell.ring.submit() {
+            tracing::debug!(%error, "a full submission queue could not be submitted");
+        }
+        // SAFETY: as above.
+        let pushed = unsafe { cell.ring.submission().push(entry) }.is_ok();
+        self.counters.submitted += u64::from(pushed);
+        pushed
+    }
+
+    /// Puts two linked entries in a cell's submission queue, or neither.
+    fn submit_linked(&mut self, cell: Cell, entries: &[squeue::Entry]) -> bool {
+        let ring = &mut self.cells[usize::from(cell)].ring;
+        // SAFETY: cancel and close entries point to nothing.
+        if unsafe { ring.submission().push_multiple(entries) }.is_err() {
+            self.counters.enters += 1;
+            if let Err(error) = ring.submit() {
+                tracing::debug!(%error, "a full submission queue could not be submitted");
+            }
+            // SAFETY: as above.
+            if unsafe { ring.submission().push_multiple(entries) }.is_err() {
+                return false;
+            }
+        }
+        self.counters.submitted += entries.len() as u64;
+        true
+    }
+
+    fn push_receive(&mut self, socket: Socket, token: Token) -> Result<(), Refusal> {
+        if self.table.is_full() {
+            return Err(Refusal::NoRoom);
+        }
+        let mut lease = self.leases.lend().ok_or(Refusal::NoLease)?;
+        let space = lease.space_mut();
+        let (address, length) = (space.as_mut_ptr(), space.len() as u32);
+        let entry = self.table.insert(Held::Receive { token, lease });
+        let sqe = opcode::Recv::new(Fixed(socket.slot()), address, length)
+            .flags(libc::MSG_DONTWAIT)
+            .build()
+            .user_data(user_data(Kind::Receive, entry_key(entry)));
+        if self.submit(socket.cell(), &sqe) {
+            return Ok(());
+        }
+        if let Some(Held::Receive { lease, .. }) = self.table.remove(entry) {
+            self.leases.take_back(lease);
+        }
+        Err(Refusal::NoRoom)
+    }
+
+    fn push_send(&mut self, socket: Socket, token: Token, spans: Spans) -> Result<(), Spans> {
+        if self.table.is_full() {
+            return Err(spans);
+        }
+        let flags = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        let (entry, sqe) = if let [span] = spans.as_slice() {
+            let (address, length) = (span.as_ptr(), span.len() as u32);
+            let entry = self.table.insert(Held::Send { token, spans, vectors: None });
+            (entry, opcode::Send::new(Fixed(socket.slot()), address, length).flags(flags).build())
+        } else {
+            let mut vectors = self.table.vectors();
+            vectors.list.extend(spans.iter().map(|span| libc::iovec {
+                iov_base: span.as_ptr().cast_mut().cast(),
+                iov_len: span.len(),
+            }));
+            vectors.header.msg_iov = vectors.list.as_mut_ptr();
+            vectors.header.msg_iovlen = vectors.list.len();
+            let header = &raw const vectors.header;
+            let entry = self.table.insert(Held::Send { token, spans, vectors: Some(vectors) });
+            let sqe =
+                opcode::SendMsg::new(Fixed(socket.slot()), header).flags(flags as u32).build();
+            (entry, sqe)
+        };
+        let sqe = sqe.user_data(user_data(Kind::Send, entry_key(entry)));
+        if self.submit(socket.cell(), &sqe) {
+            return Ok(());
+        }
+        match self.table.remove(entry) {
+            Some(Held::Send { spans, .. }) => Err(spans),
+            _ => Ok(()),
+        }
+    }
+
+    fn push_close(&mut self, socket: Socket, token: Token, armed: Armed) -> bool {
+        if self.table.is_full() {
+            return false;
+        }
+        let entry = self.table.insert(Held::Close { token, socket });
+        let mut chain: smallvec::SmallVec<[squeue::Entry; 4]> = smallvec::SmallVec::new();
+        let kinds = [
+            (armed.poll, Kind::Poll),
+            (armed.writable, Kind::Writable),
+            (armed.receive_many, Kind::ReceiveMany),
+        ];
+        // A close does not reach the peer while an op holds the socket, so each is cancelled by its
+        // user_data first; the hard link closes whether or not the cancel found its op.
+        for (_, kind) in kinds.into_iter().filter(|(armed, _)| *armed) {
+            chain.push(
+                opcode::AsyncCancel::new(user_data(kind, token))
+                    .build()
+                    .flags(Flags::IO_HARDLINK)
+                    .user_data(user_data(Kind::Silent, token)),
+            );
+        }
+        chain.push(
+            opcode::Close::new(Fixed(socket.slot()))
+                .build()
+                .user_data(user_data(Kind::Close, entry_key(entry))),
+        );
+        let pushed = self.submit_linked(socket.cell(), &chain);
+        if !pushed {
+            self.table.remove(entry);
+        }
+        pushed
+    }
+
+    fn accept_data(listener: ListenerId) -> u64 {
+        user_data(Kind::Accept, Key { index: u32::from(listener.0), generation: 0 })
+    }
+
+    /// Moves what a cell completed to `arrived`.
+    fn reap(&mut self, cell: Cell) {
+        let number = usize::from(cell);
+        let mut queue = self.cells[number].ring.completion();
+        // The queue borrows the ring, so what it held is taken out first.
+        let mut reaped: smallvec::SmallVec<[cqueue::Entry; 64]> = smallvec::SmallVec::new();
+        loop {
+            reaped.extend(queue.by_ref().take(64));
+            if reaped.is_empty() {
+                break;
+            }
+            let overflow = queue.overflow();
+            drop(queue);
+            for entry in reaped.drain(..) {
+                self.counters.completed += 1;
+                self.translate(cell, &entry);
+            }
+            let seen = &mut self.cells[number].overflows;
+            self.counters.overflows += u64::from(overflow.wrapping_sub(*seen));
+            *seen = overflow;
+            queue = self.cells[number].ring.completion();
+        }
+    }
+
+    fn translate(&mut self, cell: Cell, entry: &cqueue::Entry) {
+        let data = entry.user_data();
+        let key = Key::from_bits(data);
+        let (result, more) = (entry.result(), cqueue::more(entry.flags()));
+        let completion = match Kind::from_user_data(data) {
+            Kind::Silent => None,
+            Kind::Wake => {
+                self.arm_wake |= !more;
+                Some(Completion::Doorbell)
+            }
+            Kind::Accept => self.accepted(cell, ListenerId(key.index as u8), result, more),
+            Kind::Poll => Some(Completion::Readable {
+                token: key,
+                more,
+                failure: (result < 0).then(|| failure(-result)),
+            }),
+            Kind::Writable => Some(Completion::Writable { token: key }),
+            Kind::Shutdown => Some(Completion::ShutDown { token: key }),
+            Kind::ReceiveMany => Some(self.received_many(cell, key, entry)),
+            Kind::Receive | Kind::Send | Kind::Close => self.owned(key, result, entry.flags()),
+        };
+        self.arrived.extend(completion);
+    }
+
+    fn accepted(
+        &mut self,
+        cell: Cell,
+        listener: ListenerId,
+        result: i32,
+        more: bool,
+    ) -> Option<Completion> {
+        if result >= 0 {
+            let socket = Socket::new(cell, result as u32);
+            self.arrived.push_back(Completion::Accepted { listener, socket });
+            let ended = Completion::AcceptEnded { listener, cell, failure: Failure::Canceled };
+            return (!more).then_some(ended);
+        }
+        Some(Completion::AcceptEnded { listener, cell, failure: failure(-result) })
+    }
+
+    fn received_many(&mut self, cell: Cell, token: Token, entry: &cqueue::Entry) -> Completion {
+        let more = cqueue::more(entry.flags());
+        let result = entry.result();
+        let picked = cqueue::buffer_select(entry.flags());
+        let buffers = self.cells[usize::from(cell)].buffers.as_mut();
+        let lease = picked
+            .zip(buffers)
+            .map(|(index, buffers)| buffers.picked(index, usize::try_from(result).unwrap_or(0)));
+        let result = if result < 0 { Err(failure(-result)) } else { Ok(lease) };
+        Completion::ReceivedMany { token, result, more }
+    }
+
+    fn owned(&mut self, key: Key, result: i32, flags: u32) -> Option<Completion> {
+        let entry = Entry { index: key.index, generation: key.generation };
+        Some(match self.table.remove(entry)? {
+            Held::Receive { token, mut lease } => {
+                let result = if result >= 0 {
+                    lease.set_filled(result as usize);
+                    Ok(lease)
+                } else {
+                    self.leases.take_back(lease);
+                    Err(failure(-result))
+                };
+                Completion::Received { token, result, nonempty: cqueue::sock_nonempty(flags) }
+            }
+            Held::Send { token, spans, vectors } => {
+                if let Some(vectors) = vectors {
+                    self.table.recycle(vectors);
+                }
+                let result = if result >= 0 { Ok(result as usize) } else { Err(failure(-result)) };
+                Completion::Sent { token, spans, result }
+            }
+            Held::Close { token, socket } => {
+                if result < 0 {
+                    tracing::warn!(error = -result, "a direct descriptor could not be closed");
+                }
+                Completion::Closed { token, socket }
+            }
+        })
+    }
+
+    /// Submits what a cell has and runs its deferred work, without waiting.
+    fn enter_now(&mut self, cell: usize) -> Result<(), RingError> {
+        let ring = &mut self.cells[cell].ring;
+        let submission = ring.submission();
+        let idle = submission.is_empty() && !submission.taskrun() && !submission.cq_overflow();
+        drop(submission);
+        if idle {
+            return Ok(());
+        }
+        self.counters.enters += 1;
+        passable(ring.submit().map(drop))
+    }
+
+    fn enter_waiting(&mut self, wait: Wait) -> Result<(), RingError> {
+        let timeout = Timespec::from(wait.timeout);
+        let mut arguments = SubmitArgs::new().timespec(&timeout);
+        if wait.completions > 1 && !wait.batch.is_zero() {
+            let batch = u32::try_from(wait.batch.as_micros()).unwrap_or(u32::MAX);
+            arguments = arguments.min_wait_usec(batch);
+        }
+        self.counters.enters += 1;
+        let ring = &self.cells[0].ring;
+        let wanted = wait.completions.max(1) as usize;
+        passable(ring.submitter().submit_with_args(wanted, &arguments).map(drop))
+    }
+
+    fn arm_wake(&mut self) {
+        let descriptor = Fd(self.wake.0.as_raw_fd());
+        let sqe = opcode::PollAdd::new(descriptor, libc::POLLIN as u32)
+            .multi(true)
+            .build()
+            .user_data(user_data(Kind::Wake, Key { index: 0, generation: 0 }));
+        self.arm_wake = !self.submit(0, &sqe);
+    }
+}
+
+/// Results of an enter that are part of normal life: the time was up, a signal came, or completions
+/// have to be reaped first.
+fn passable(result: io::Result<()>) -> Result<(), RingError> {
+    match result {
+        Err(error)
+            if !matches!(
+                error.raw_os_error(),
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)
+            ) =>
+        {
+            Err(RingError::Call { call: "io_uring_enter", source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+const fn failure(errno: i32) -> Failure {
+    match errno {
+        libc::EAGAIN => Failure::WouldBlock,
+        libc::ENOBUFS => Failure::NoBuffers,
+        libc::ECANCELED => Failure::Canceled,
+        libc::ECONNRESET
+        | libc::EPIPE
+        | libc::ETIMEDOUT
+        | libc::ECONNABORTED
+        | libc::ENOTCONN
+        | libc::EHOSTUNREACH
+        | libc::ENETUNREACH => Failure::Disconnected,
+        libc::ENFILE => Failure::TableFull,
+        libc::EMFILE => Failure::OutOfFiles,
+        other => Failure::Other(other),
+    }
+}
+
+impl Ring for KernelRing {
+    fn push(&mut self, op: Op) -> Result<(), Refused> {
+        let pushed = match op {
+            Op::Receive { socket, token } => {
+                return self
+                    .push_receive(socket, token)
+                    .map_err(|reason| Refused { op: Op::Receive { socket, token }, reason });
+            }
+            Op::Send { socket, token, spans } => {
+                return self.push_send(socket, token, spans).map_err(|spans| Refused {
+                    op: Op::Send { socket, token, spans },
+                    reason: Refusal::NoRoom,
+                });
+            }
+            Op::Close { socket, token, armed } => self.push_close(socket, token, armed),
+            Op::Accept { listener, cell } => {
+                let descriptor = Fd(self.listeners[usize::from(listener.0)].raw());
+                let sqe = opcode::AcceptMulti::new(descriptor)
+                    .allocate_file_index(true)
+                    .build()
+                    .user_data(Self::accept_data(listener));
+                self.submit(cell, &sqe)
+            }
+            Op::CancelAccept { listener, cell } => {
+                let sqe = opcode::AsyncCancel::new(Self::accept_data(listener)).build();
+                self.submit(cell, &sqe.user_data(user_data(Kind::Silent, Key::NONE)))
+            }
+            Op::Poll { socket, token } => {
+                let events = (libc::POLLIN | libc::POLLRDHUP) as u32;
+                let sqe = opcode::PollAdd::new(Fixed(socket.slot()), events).multi(true).build();
+                self.submit(socket.cell(), &sqe.user_data(user_data(Kind::Poll, token)))
+            }
+            Op::PollWritable { socket, token } => {
+                let sqe = opcode::PollAdd::new(Fixed(socket.slot()), libc::POLLOUT as u32).build();
+                self.submit(socket.cell(), &sqe.user_data(user_data(Kind::Writable, token)))
+            }
+            Op::ReceiveMany { socket, token } => {
+                let sqe = opcode::RecvMulti::new(Fixed(socket.slot()), GROUP).build();
+                self.submit(socket.cell(), &sqe.user_data(user_data(Kind::ReceiveMany, token)))
+            }
+            Op::CancelReceiveMany { socket, token } => {
+                let sqe = opcode::AsyncCancel::new(user_data(Kind::ReceiveMany, token)).build();
+                self.submit(socket.cell(), &sqe.user_data(user_data(Kind::Silent, token)))
+            }
+            Op::Shutdown { socket, token } => {
+                let sqe = opcode::Shutdown::new(Fixed(socket.slot()), libc::SHUT_WR).build();
+                self.submit(socket.cell(), &sqe.user_data(user_data(Kind::Shutdown, token)))
+            }
+        };
+        if pushed { Ok(()) } else { Err(Refused { op, reason: Refusal::NoRoom }) }
+    }
+
+    fn enter(&mut self, wait: Wait) -> Result<(), RingError> {
+        if self.arm_wake {
+            self.arm_wake();
+        }
+        for cell in 1..self.cells.len() {
+            self.enter_now(cell)?;
+            self.reap(cell as Cell);
+        }
+        let waits = self.arrived.is_empty() && !wait.timeout.is_zero();
+        if waits {
+            self.enter_waiting(wait)?;
+        } else {
+            self.enter_now(0)?;
+        }
+        self.reap(0);
+        if waits {
+            for cell in 1..self.cells.len() {
+                self.enter_now(cell)?;
+                self.reap(cell as Cell);
+            }
+        }
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Option<Completion> {
+        self.arrived.pop_front()
+    }
+
+    fn release(&mut self, lease: Lease) {
+        if self.leases.owns(&lease) {
+            self.leases.take_back(lease);
+            return;
+        }
+        let owner = self.cells.iter_mut().filter_map(|cell| cell.buffers.as_mut());
+        // Every lease that a ring hands out is of its pool or of one of its buffer rings.
+        let owner = { owner }.find(|buffers| buffers.owns(&lease)).expect("a lease of this ring");
+        owner.give_back(lease);
+    }
+
+    fn now(&self) -> Now {
+        let since = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Now {
+            monotonic: Monotonic::from_nanos(since),
+            wall: Wall::from_unix_millis(i64::try_from(wall.as_millis()).unwrap_or(i64::MAX)),
+        }
+    }
+
+    fn slots_per_cell(&self) -> u32 {
+        self.options.slots_per_cell
+    }
+
+    fn open_cell(&mut self) -> Result<Cell, RingError> {
+        let number = self.cells.len();
+        if number >= usize::from(self.options.cells_max) {
+            return Err(RingError::CellsExhausted(self.options.cells_max));
+        }
+        let ring: IoUring = builder(self.options.completion_entries)
+            .build(self.options.submission_entries)
+            .map_err(failed("io_uring_setup"))?;
+        let submitter = ring.submitter();
+        submitter
+            .register_files_sparse(self.options.slots_per_cell)
+            .map_err(failed("io_uring_register(FILES2)"))?;
+        if number > 0 {
+            submitter
+                .register_eventfd(self.wake.0.as_raw_fd())
+                .map_err(failed("io_uring_register(EVENTFD)"))?;
+        }
+        let (count, bytes) = (self.options.ring_buffers, self.options.ring_buffer_bytes);
+        let buffers = BufferRing::register(&submitter, count, bytes)
+            .map_err(failed("io_uring_register(PBUF_RING)"))?;
+        self.cells.push(CellRing { ring, buffers: Some(buffers), overflows: 0 });
+        Ok(number as Cell)
+    }
+
+    fn doorbell(&self) -> Arc<dyn Doorbell> {
+        Arc::<EventFd>::clone(&self.wake)
+    }
+
+    fn counters(&self) -> RingCounters {
+        let picked: usize = self
+            .cells
+            .iter()
+            .filter_map(|cell| cell.buffers.as_ref())
+            .map(BufferRing::outstanding)
+            .sum();
+        let leases_out = (self.leases.outstanding() + picked) as u64;
+        RingCounters { leases_out, ..self.counters }
+    }
+
+    fn resident_bytes(&self) -> usize {
+        let entries = self.options.completion_entries * 16 + self.options.submission_entries * 64;
+        let cells: usize = self
+            .cells
+            .iter()
+            .map(|cell| cell.buffers.as_ref().map_or(0, BufferRing::resident_bytes))
+            .sum();
+        cells
+            + self.cells.len() * entries as usize
+            + self.leases.resident_bytes()
+            + self.table.resident_bytes()
+    }
+}
+
+impl Drop for KernelRing {
+    fn drop(&mut self) {
+        // The kernel may still write into leases of receives in flight; closing the rings first
+        // ends that (fields would drop in order, but the order is stated here).
+        for cell in self.cells.drain(..) {
+            drop(cell.ring);
+            drop(cell.buffers);
+        }
+    }
+}
+
+/// The eventfd that wakes a ring.
+#[derive(Debug)]
+struct EventFd(OwnedFd);
+
+impl Doorbell for EventFd {
+    fn ring(&self) {
+        // A full counter means that it was rung and not yet heard, which is as good.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+}

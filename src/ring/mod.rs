@@ -1,0 +1,358 @@
+//! The kernel as a trait: ops go in, completions come out, time is read here and nowhere else.
+//!
+//! [`Ring`] is everything a shard asks of the kernel. [`kernel::KernelRing`] does it with io_uring;
+//! the simulator does it with scripted completions, faults and virtual time. Ops own what they
+//! refer to (spans, leases), so an implementation cannot outlive its buffers and the trait needs no
+//! `unsafe` from its users.
+//!
+//! Invariants: an op's completion names the token it was pushed with; a socket has at most one send
+//! and one receive in flight (the shard sees to it); what an op owned comes back with its
+//! completion; an op that was refused was not submitted.
+//!
+//! This is the only room that knows SQE, CQE, errno and file descriptor.
+#![allow(unsafe_code, reason = "submission entries carry raw pointers to buffers the ring owns")]
+
+mod buffers;
+mod kernel;
+mod listener;
+mod table;
+pub mod trial;
+
+pub use kernel::{KernelRing, Options};
+pub use listener::{Listener, ListenerOptions, listeners_from_environment};
+
+use crate::memory::{Key, Lease, Spans};
+use crate::time::Now;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Which of a shard's rings a socket belongs to.
+pub type Cell = u8;
+
+/// A connected socket: a direct descriptor of one cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Socket {
+    /// The cell, in the upper 8 bits, and the slot in its table of direct descriptors.
+    bits: u32,
+}
+
+impl Socket {
+    /// The socket in `slot` of `cell`.
+    #[must_use]
+    pub const fn new(cell: Cell, slot: u32) -> Self {
+        Self { bits: (cell as u32) << 24 | (slot & 0xFF_FFFF) }
+    }
+
+    /// The cell it belongs to.
+    #[must_use]
+    pub const fn cell(self) -> Cell {
+        (self.bits >> 24) as u8
+    }
+
+    /// Its slot in the cell's table of direct descriptors.
+    #[must_use]
+    pub const fn slot(self) -> u32 {
+        self.bits & 0xFF_FFFF
+    }
+}
+
+/// A listener of the shard, by its place in the list the ring was made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenerId(pub u8);
+
+/// Names the connection an op belongs to; the shard's slab key.
+pub type Token = Key;
+
+/// What a shard asks for.
+#[derive(Debug)]
+pub enum Op {
+    /// Accept connections into direct descriptors of `cell` until told otherwise (multishot).
+    Accept {
+        /// Whose connections.
+        listener: ListenerId,
+        /// The cell that takes them.
+        cell: Cell,
+    },
+    /// End an accept.
+    CancelAccept {
+        /// Whose connections.
+        listener: ListenerId,
+        /// The cell that took them.
+        cell: Cell,
+    },
+    /// Say when there is something to receive or the peer closed its half (multishot).
+    Poll {
+        /// The socket.
+        socket: Socket,
+        /// The connection.
+        token: Token,
+    },
+    /// Say once when there is room to send.
+    PollWritable {
+        /// The socket.
+        socket: Socket,
+        /// The connection.
+        token: Token,
+    },
+    /// Receive what is there, without waiting, into a lease of the ring's pool.
+    Receive {
+        /// The socket.
+        socket: Socket,
+        /// The connection.
+        token: Token,
+    },
+    /// Receive from now on into leases that the kernel picks (multishot).
+    ReceiveMany {
+        /// The socket.
+        socket: Socket,
+        /// The connection.
+        token: Token,
+    },
+    /// End a [`Op::ReceiveMany`].
+    CancelReceiveMany {
+        /// The socket.
+        socket: Socket,
+        /// The connection.
+        token: Token,
+    },
+    /// Send the spans in order, without waiting.
+    Send {
+        /// The socket.
+        socket: Socket,
+        /// The connection.
+        token: Token,
+        /// The bytes.
+        spans: Spans,
+    },
+    /// Close our half: the peer reads an end of stream after what was sent.
+    Shutdown {
+        /// The socket.
+        socket: Socket,
+        /// The connection.
+        token: Token,
+    },
+    /// Cancel what is armed and give the slot back.
+    Close {
+        /// The socket.
+        socket: Socket,
+        /// The connection.
+        token: Token,
+        /// What is in flight and would keep the socket open.
+        armed: Armed,
+    },
+}
+
+/// Long-lived ops that a close has to cancel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Armed {
+    /// A [`Op::Poll`].
+    pub poll: bool,
+    /// A [`Op::PollWritable`].
+    pub writable: bool,
+    /// A [`Op::ReceiveMany`].
+    pub receive_many: bool,
+}
+
+/// What came of an op.
+#[derive(Debug)]
+pub enum Completion {
+    /// A connection was accepted.
+    Accepted {
+        /// On which listener.
+        listener: ListenerId,
+        /// The new socket.
+        socket: Socket,
+    },
+    /// An accept ended, by cancel or failure; it has to be armed again to go on.
+    AcceptEnded {
+        /// On which listener.
+        listener: ListenerId,
+        /// The cell that took connections.
+        cell: Cell,
+        /// Why, when it was not asked for.
+        failure: Failure,
+    },
+    /// There is something to receive, or an end of stream.
+    Readable {
+        /// The connection.
+        token: Token,
+        /// Whether the poll goes on; if not it has to be armed again.
+        more: bool,
+        /// Why the poll ended, when it failed.
+        failure: Option<Failure>,
+    },
+    /// There is room to send, or the socket failed: the next send says which.
+    Writable {
+        /// The connection.
+        token: Token,
+    },
+    /// A receive ended.
+    Received {
+        /// The connection.
+        token: Token,
+        /// The bytes (none filled: end of stream), or why there are none.
+        result: Result<Lease, Failure>,
+        /// Whether more is waiting already.
+        nonempty: bool,
+    },
+    /// A multishot receive brought something or ended.
+    ReceivedMany {
+        /// The connection.
+        token: Token,
+        /// The bytes (`None`: end of stream), or why it ended.
+        result: Result<Option<Lease>, Failure>,
+        /// Whether it goes on; if not it has to be armed again.
+        more: bool,
+    },
+    /// A send ended.
+    Sent {
+        /// The connection.
+        token: Token,
+        /// What was to be sent, back again.
+        spans: Spans,
+        /// How many of its bytes were taken.
+        result: Result<usize, Failure>,
+    },
+    /// Our half is closed.
+    ShutDown {
+        /// The connection.
+        token: Token,
+    },
+    /// The slot is free again.
+    Closed {
+        /// The connection.
+        token: Token,
+        /// The socket that was.
+        socket: Socket,
+    },
+    /// Another thread rang: there may be something in a mailbox.
+    Doorbell,
+}
+
+/// Why an op failed, as far as the difference matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Nothing could be done without waiting (EAGAIN).
+    WouldBlock,
+    /// The kernel had no receive buffer to pick (ENOBUFS).
+    NoBuffers,
+    /// It was cancelled (ECANCELED).
+    Canceled,
+    /// The peer is gone (ECONNRESET, EPIPE, ETIMEDOUT and their like).
+    Disconnected,
+    /// The table of direct descriptors was full; the connection was dropped (ENFILE).
+    TableFull,
+    /// The process may open no more files (EMFILE).
+    OutOfFiles,
+    /// Anything else: the error number.
+    Other(i32),
+}
+
+/// How long and for how much to wait.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wait {
+    /// At most so long; zero only looks.
+    pub timeout: Duration,
+    /// Until so many completions are there.
+    pub completions: u32,
+    /// After so long one completion is enough; zero waits for all of them.
+    pub batch: Duration,
+}
+
+/// An op that was not submitted, and why.
+#[derive(Debug)]
+pub struct Refused {
+    /// The op, unchanged.
+    pub op: Op,
+    /// Why.
+    pub reason: Refusal,
+}
+
+/// Why an op was not submitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// All leases are out; try again after some came back.
+    NoLease,
+    /// The submission queue or the table of ops is full; try again after the next enter.
+    NoRoom,
+}
+
+/// Counts since the ring was made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RingCounters {
+    /// Calls of `io_uring_enter`.
+    pub enters: u64,
+    /// Ops submitted.
+    pub submitted: u64,
+    /// Completions reaped.
+    pub completed: u64,
+    /// Times the kernel had to keep completions aside because a queue was full.
+    pub overflows: u64,
+    /// Leases that are out.
+    pub leases_out: u64,
+}
+
+/// Wakes a shard that sleeps in [`Ring::enter`], from any thread.
+pub trait Doorbell: Send + Sync + std::fmt::Debug {
+    /// Makes a [`Completion::Doorbell`] arrive.
+    fn ring(&self);
+}
+
+/// The ring cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RingError {
+    /// A call of the ring itself failed.
+    #[error("{call}: {source}")]
+    Call {
+        /// Which call.
+        call: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No further cell may be opened.
+    #[error("all {0} cells are open")]
+    CellsExhausted(Cell),
+}
+
+/// Everything a shard asks of the kernel.
+pub trait Ring {
+    /// Queues an op for the next enter; may enter by itself when the queue is full.
+    ///
+    /// # Errors
+    /// The op, when there is no room for it now.
+    fn push(&mut self, op: Op) -> Result<(), Refused>;
+
+    /// Submits what was pushed and waits for completions.
+    ///
+    /// # Errors
+    /// When the ring cannot go on.
+    fn enter(&mut self, wait: Wait) -> Result<(), RingError>;
+
+    /// Takes the next completion that has arrived.
+    fn pop(&mut self) -> Option<Completion>;
+
+    /// Gives a lease back.
+    fn release(&mut self, lease: Lease);
+
+    /// The time now.
+    fn now(&self) -> Now;
+
+    /// How many direct descriptors a cell has.
+    fn slots_per_cell(&self) -> u32;
+
+    /// Opens one more cell and says which.
+    ///
+    /// # Errors
+    /// When there are as many as allowed, or the kernel refuses.
+    fn open_cell(&mut self) -> Result<Cell, RingError>;
+
+    /// A handle that wakes this ring from any thread.
+    fn doorbell(&self) -> Arc<dyn Doorbell>;
+
+    /// Counts since the ring was made.
+    fn counters(&self) -> RingCounters;
+
+    /// Memory of queues, leases and tables, in bytes.
+    fn resident_bytes(&self) -> usize;
+}

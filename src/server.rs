@@ -1,0 +1,339 @@
+//! The server: listeners, a thread per shard, signals, the end.
+//!
+//! Everything is made here and handed down: entropy, seeds, rings, the mesh. A shard's thread is
+//! pinned, opens its ring itself (only the thread that opened a ring may use it) and turns until it
+//! is drained.
+
+use crate::config::{Config, is_loopback};
+use crate::connection::{Role, Transport};
+use crate::limits::{
+    CELLS_MAX, COMPLETION_ENTRIES, LEASE_BYTES, LEASES_PER_SHARD, LISTEN_BACKLOG, MAILBOX_MESSAGES,
+    RING_BUFFER_BYTES, RING_BUFFERS_PER_CELL, SLOTS_PER_CELL_MAX, SUBMISSION_ENTRIES,
+};
+use crate::mailbox::{Post, SHARDS_MAX, SideSender, mesh};
+use crate::observe::Board;
+use crate::ring::{
+    KernelRing, Listener, ListenerOptions, Options, RingError, listeners_from_environment,
+};
+use crate::session::Settings;
+use crate::shard::{ListenerInfo, Mail, Shard, ShardOptions};
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// The server could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// A listener that was handed over cannot be used.
+    #[error("cannot use the listeners of LISTEN_FDS: {0}")]
+    HandedOver(std::io::Error),
+    /// The kernel refuses io_uring.
+    #[error("{0}")]
+    Refused(String),
+    /// A shard failed.
+    #[error("shard {shard}: {source}")]
+    Shard {
+        /// Which.
+        shard: usize,
+        /// Why.
+        source: RingError,
+    },
+    /// A thread could not be started or ended badly.
+    #[error("thread {name}: {reason}")]
+    Thread {
+        /// Which.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    shards: Vec<JoinHandle<Result<(), RingError>>>,
+    senders: Vec<SideSender<Mail>>,
+    /// Further queues into the first shard, for threads that feed the server.
+    feeds: Vec<SideSender<Mail>>,
+    addresses: Vec<(Role, SocketAddr)>,
+}
+
+/// Messages that side threads may have on their way to a shard.
+const SIDE_MESSAGES: usize = 1024;
+/// Threads that may feed the server: the demo's picture and its messages.
+const FEEDS: usize = 2;
+
+impl Server {
+    /// Starts every shard and returns when all of them serve.
+    ///
+    /// # Errors
+    /// When an address or the kernel refuses.
+    pub fn start(config: &Config) -> Result<Self, ServerError> {
+        check_kernel()?;
+        let shards = config.shards.or(cores()).min(u32::from(SHARDS_MAX)) as usize;
+        let (addresses, listeners) = listen(config, shards)?;
+        let entropy = RandomState::new();
+        let epoch = u64::try_from(unix_seconds()).unwrap_or(1);
+        let settings = Arc::new(Settings::new(config, entropy.hash_one("home"), epoch));
+        let board = Arc::new(Board::new(shards));
+        let infos: Vec<ListenerInfo> = addresses
+            .iter()
+            .map(|(role, address)| ListenerInfo { role: *role, is_local: is_loopback(*address) })
+            .collect();
+        let (ready, started) = std::sync::mpsc::channel();
+        let mut server =
+            Self { shards: Vec::new(), senders: Vec::new(), feeds: Vec::new(), addresses };
+        let posts = mesh(shards as u8, MAILBOX_MESSAGES);
+        for (number, (mut post, listeners)) in posts.into_iter().zip(listeners).enumerate() {
+            server.senders.push(post.side_sender(SIDE_MESSAGES));
+            if number == 0 {
+                server.feeds.extend((0..FEEDS).map(|_| post.side_sender(SIDE_MESSAGES)));
+            }
+            let options = ShardOptions {
+                listeners: infos.clone(),
+                settings: Arc::clone(&settings),
+                board: Arc::clone(&board),
+                transport: Transport::Plain,
+                entropy: entropy.hash_one(("shard", number)),
+            };
+            let ring = ring_options(config);
+            let ready = ready.clone();
+            let name = format!("shard-{number}");
+            let thread = std::thread::Builder::new()
+                .name(name.clone())
+                .spawn(move || run_shard(number, ring, listeners, post, options, &ready))
+                .map_err(|error| ServerError::Thread { name, reason: error.to_string() })?;
+            server.shards.push(thread);
+        }
+        drop(ready);
+        for _ in 0..shards {
+            // A shard that fails before it is ready drops its sender; its error is in its result.
+            if started.recv().is_err() {
+                server.drain();
+                return Err(server.wait().err().unwrap_or_else(|| ServerError::Thread {
+                    name: "shard".to_string(),
+                    reason: "ended before it served".to_string(),
+                }));
+            }
+        }
+        Ok(server)
+    }
+
+    /// Where the server listens.
+    #[must_use]
+    pub fn addresses(&self) -> &[(Role, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// The first address of a role.
+    #[must_use]
+    pub fn address(&self, role: Role) -> Option<SocketAddr> {
+        self.addresses.iter().find(|(known, _)| *known == role).map(|(_, address)| *address)
+    }
+
+    /// Queues into a shard for threads that feed the server; taken once.
+    pub fn side_senders(&mut self) -> Vec<SideSender<Mail>> {
+        std::mem::take(&mut self.feeds)
+    }
+
+    /// A queue into every shard, for the thread that drains them; taken once.
+    pub fn take_senders(&mut self) -> Vec<SideSender<Mail>> {
+        std::mem::take(&mut self.senders)
+    }
+
+    /// Tells every shard to drain; a second time, to stop at once.
+    pub fn drain(&mut self) {
+        drain(&mut self.senders);
+    }
+
+    /// Waits until every shard has ended.
+    ///
+    /// # Errors
+    /// The first failure of a shard.
+    pub fn wait(self) -> Result<(), ServerError> {
+        let mut failure = None;
+        for (shard, thread) in self.shards.into_iter().enumerate() {
+            match thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(source)) => {
+                    failure.get_or_insert(ServerError::Shard { shard, source });
+                }
+                Err(_) => {
+                    failure.get_or_insert_with(|| ServerError::Thread {
+                        name: format!("shard-{shard}"),
+                        reason: "panicked".to_string(),
+                    });
+                }
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Tells every shard to drain; a second time, to stop at once.
+pub fn drain(senders: &mut [SideSender<Mail>]) {
+    for sender in senders {
+        // A queue that is full of media has room again in a moment; a shard that is gone needs no
+        // telling.
+        while sender.send(Mail::Drain).is_err() && !sender.is_abandoned() {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// What this kernel and machine give.
+#[must_use]
+pub fn probe() -> crate::probe::Report {
+    let trial = || {
+        crate::ring::trial::trial().map(|features| trial_report(&features)).map_err(|error| {
+            match error {
+                RingError::Call { source, .. } => source,
+                other @ RingError::CellsExhausted(_) => std::io::Error::other(other),
+            }
+        })
+    };
+    let encoders = crate::encode::BACKENDS
+        .iter()
+        .map(|backend| format!("{} ({}): {:?}", backend.name, backend.codec, (backend.probe)()))
+        .collect();
+    crate::probe::report(trial, encoders)
+}
+
+fn trial_report(features: &crate::ring::trial::Features) -> crate::probe::Features {
+    let found = [
+        ("operations in use", features.ops),
+        ("batched wait (min_wait)", features.min_wait),
+        ("completions kept on overflow", features.no_drop),
+        ("zero-copy send", features.send_zero_copy),
+    ];
+    let (present, missing): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, known)| *known);
+    let names = |list: Vec<(&str, bool)>| list.into_iter().map(|(name, _)| name.into()).collect();
+    crate::probe::Features { present: names(present), missing: names(missing) }
+}
+
+fn check_kernel() -> Result<(), ServerError> {
+    match crate::ring::trial::trial() {
+        Ok(features) if features.suffices() => Ok(()),
+        Ok(features) => Err(ServerError::Refused(format!(
+            "this kernel is too old, Linux 6.12 is the floor ({features})"
+        ))),
+        Err(RingError::Call { call, source }) => {
+            let facts = crate::probe::Facts::read();
+            let refusal = crate::probe::Refusal::explain(&source, &facts);
+            Err(ServerError::Refused(format!("{call}: {refusal}")))
+        }
+        Err(error) => Err(ServerError::Refused(error.to_string())),
+    }
+}
+
+fn run_shard(
+    number: usize,
+    ring: Options,
+    listeners: Vec<Listener>,
+    post: Post<Mail>,
+    options: ShardOptions,
+    ready: &std::sync::mpsc::Sender<()>,
+) -> Result<(), RingError> {
+    pin(number);
+    let ring = KernelRing::new(ring, listeners)?;
+    let mut shard = Shard::new(ring, post, options);
+    // The first turn arms the accepts: from then on connections are served.
+    shard.turn()?;
+    // The receiver waits for every shard before it goes away.
+    let _ = ready.send(());
+    shard.run()
+}
+
+/// Pins the calling thread to one of the cores it may run on.
+fn pin(number: usize) {
+    let Ok(allowed) = rustix::thread::sched_getaffinity(None) else { return };
+    let cores: Vec<usize> =
+        (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
+    if cores.is_empty() {
+        return;
+    }
+    let mut chosen = rustix::thread::CpuSet::new();
+    chosen.set(cores[number % cores.len()]);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &chosen) {
+        tracing::warn!(%error, "a shard could not be pinned to its core");
+    }
+}
+
+fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |count| count.get() as u32)
+}
+
+/// The sizes of a shard's ring; slots by what the process may have.
+fn ring_options(config: &Config) -> Options {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let files = limit
+        .current
+        .or(limit.maximum)
+        .map_or(SLOTS_PER_CELL_MAX, |files| u32::try_from(files).unwrap_or(u32::MAX));
+    let slots = files.min(SLOTS_PER_CELL_MAX);
+    Options {
+        submission_entries: SUBMISSION_ENTRIES,
+        completion_entries: COMPLETION_ENTRIES,
+        slots_per_cell: config.cells.slots_per_cell.or(slots).min(slots),
+        cells_max: u8::try_from(config.cells.max_cells).unwrap_or(CELLS_MAX).min(CELLS_MAX),
+        leases: LEASES_PER_SHARD,
+        lease_bytes: LEASE_BYTES,
+        ring_buffers: RING_BUFFERS_PER_CELL,
+        ring_buffer_bytes: RING_BUFFER_BYTES,
+    }
+}
+
+/// A listener per address and shard.
+#[expect(clippy::type_complexity, reason = "addresses, and each shard's listeners in their order")]
+fn listen(
+    config: &Config,
+    shards: usize,
+) -> Result<(Vec<(Role, SocketAddr)>, Vec<Vec<Listener>>), ServerError> {
+    let congestion = Some(config.tcp.congestion.clone()).filter(|name| !name.is_empty());
+    let options = ListenerOptions { backlog: LISTEN_BACKLOG, congestion };
+    let handed_over = listeners_from_environment(&options).map_err(ServerError::HandedOver)?;
+    let mut by_shard: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
+    let mut addresses = Vec::new();
+    let mut handed_over: Vec<Option<Listener>> = handed_over.into_iter().map(Some).collect();
+    let wanted = config
+        .http
+        .addr
+        .iter()
+        .map(|address| (Role::Http, *address))
+        .chain(config.rtmp.addr.iter().map(|address| (Role::Rtmp, *address)))
+        .chain(config.http.raw_echo.iter().map(|address| (Role::Echo, *address)));
+    for (role, mut address) in wanted {
+        for listeners in &mut by_shard {
+            let given = handed_over
+                .iter_mut()
+                .find(|listener| {
+                    listener.as_ref().is_some_and(|listener| listener.address() == address)
+                })
+                .and_then(Option::take);
+            let listener = match given {
+                Some(listener) => listener,
+                None => Listener::bind(address, &options)
+                    .map_err(|source| ServerError::Listen { address, source })?,
+            };
+            // Port 0 becomes a real one with the first shard; the others share it.
+            address = listener.address();
+            listeners.push(listener);
+        }
+        addresses.push((role, address));
+    }
+    Ok((addresses, by_shard))
+}
+
+fn unix_seconds() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}

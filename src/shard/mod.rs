@@ -1,0 +1,787 @@
+//! A shard: one thread's loop over its ring, its connections and what they share.
+//!
+//! ```text
+//! enter -> completions -> mail -> timers -> events -> receives -> fan-out -> flush -> mail out
+//! ```
+//!
+//! A turn does each step once, each with a budget; nothing re-enters the loop. Completions name
+//! connections by generation-checked keys, so what comes late finds nothing. `now`, entropy and
+//! seeds come from outside, so the simulator replays a run exactly.
+//!
+//! Invariants: a socket has at most one receive and one send in flight; nothing is pushed for a
+//! connection after its close; a lease is given back in the turn it arrives in; the shard sleeps
+//! only when there is nothing it could do.
+
+mod acceptor;
+mod mail;
+mod peer;
+mod wheel;
+mod world;
+
+pub use mail::{Mail, MediaSource};
+pub use world::{ListenerInfo, ShardOptions};
+
+use crate::connection::{Hold, Stage};
+use crate::hub::HubEvent;
+use crate::limits::{
+    COMPLETIONS_PER_TURN, CONNECTIONS_PER_SHARD_MAX, LINGER_MS, MAIL_PER_TURN, PULL_BYTES_MAX,
+    RECEIVES_PER_TURN, SEND_STALL_MS, SINKS_PER_TURN, TIMER_TICK_MS,
+};
+use crate::live::LiveEvent;
+use crate::mailbox::Post;
+use crate::memory::{Key, Lease, Slab, Spans};
+use crate::ring::{
+    Armed, Completion, Failure, ListenerId, Op, Refusal, Ring, RingError, Socket, Wait,
+};
+use crate::session::{self, Connection, Protocol};
+use crate::time::Monotonic;
+use acceptor::Acceptor;
+use peer::Peer;
+use std::collections::VecDeque;
+use std::time::Duration;
+use wheel::Wheel;
+use world::World;
+
+/// What a turn found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Go on.
+    Running,
+    /// Drained: every connection is gone, or had its time.
+    Finished,
+}
+
+/// A shard, generic over its ring.
+#[derive(Debug)]
+pub struct Shard<R: Ring> {
+    ring: R,
+    peers: Slab<Peer>,
+    wheel: Wheel,
+    acceptor: Acceptor,
+    post: Post<Mail>,
+    world: World,
+    storage: http1::HeaderStorage,
+    /// Connections with something to receive.
+    to_receive: VecDeque<Key>,
+    /// Connections with something to send.
+    to_flush: Vec<Key>,
+    /// Connections that are not read because publications cannot be passed on.
+    held: Vec<Key>,
+    /// Ops that found no room.
+    to_push: VecDeque<Op>,
+    /// Completions of the last turn, by which the next wait is sized.
+    last_completions: u32,
+    drain_until: Option<Monotonic>,
+}
+
+/// How long a batch of completions is waited for when the shard is busy.
+const BATCH_WAIT: Duration = Duration::from_micros(20);
+/// Completions per turn from which a shard counts as busy.
+const BUSY_COMPLETIONS: u32 = 16;
+/// Completions that are waited for at most.
+const BATCH_COMPLETIONS_MAX: u32 = 64;
+/// How long the shard sleeps when something could not be passed on.
+const RETRY_WAIT: Duration = Duration::from_millis(1);
+
+impl<R: Ring> Shard<R> {
+    /// A shard on `ring`; `post` is its end of the mesh.
+    #[must_use]
+    pub fn new(ring: R, post: Post<Mail>, options: ShardOptions) -> Self {
+        let doorbell = ring.doorbell();
+        post.set_bell(Box::new(move || doorbell.ring()));
+        let now = ring.now();
+        Self {
+            acceptor: Acceptor::new(options.listeners.clone(), ring.slots_per_cell()),
+            wheel: Wheel::new(now.monotonic),
+            world: World::new(&post, options, now),
+            peers: Slab::new(CONNECTIONS_PER_SHARD_MAX),
+            storage: http1::HeaderStorage::new(),
+            to_receive: VecDeque::new(),
+            to_flush: Vec::new(),
+            held: Vec::new(),
+            to_push: VecDeque::new(),
+            last_completions: 0,
+            drain_until: None,
+            ring,
+            post,
+        }
+    }
+
+    /// Turns until the shard is drained.
+    ///
+    /// # Errors
+    /// When the ring cannot go on.
+    pub fn run(&mut self) -> Result<(), RingError> {
+        while self.turn()? == Status::Running {}
+        Ok(())
+    }
+
+    /// One pass of the loop.
+    ///
+    /// # Errors
+    /// When the ring cannot go on.
+    pub fn turn(&mut self) -> Result<Status, RingError> {
+        self.acceptor.arm(&mut self.ring);
+        self.enter()?;
+        self.world.set_now(self.ring.now());
+        self.world.counters().turns.add(1);
+        self.route_completions();
+        self.receive_mail();
+        self.fire_timers();
+        self.pass_events();
+        self.release_held();
+        self.push_waiting_ops();
+        self.start_receives();
+        self.fan_out();
+        self.flush_all();
+        self.send_mail();
+        if let Some(since) = self.world.second_passed() {
+            self.tick(since);
+        }
+        Ok(self.status())
+    }
+
+    /// The ring, for what the loop does not do.
+    pub const fn ring(&mut self) -> &mut R {
+        &mut self.ring
+    }
+
+    /// The connections that are open.
+    #[must_use]
+    pub const fn connection_count(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Arena blocks that something outside the arena still refers to.
+    #[must_use]
+    pub fn arena_blocks_in_use(&self) -> usize {
+        self.world.arena.blocks_in_use()
+    }
+
+    /// Messaging on this shard.
+    #[must_use]
+    pub const fn hub(&self) -> &crate::hub::Hub {
+        &self.world.hub
+    }
+
+    /// Stops accepting, tells every peer, and ends within the drain time.
+    pub fn drain(&mut self) {
+        if self.drain_until.is_some() {
+            self.drain_until = Some(self.world.now.monotonic);
+            return;
+        }
+        let limit = Duration::from_millis(u64::from(self.world.settings.config.drain_timeout_ms));
+        self.drain_until = Some(self.world.now.monotonic + limit);
+        self.world.draining = true;
+        self.acceptor.stop(&mut self.ring);
+        let keys: Vec<Key> = self.peers.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            let Some(peer) = self.peers.get_mut(key) else { continue };
+            if peer.connection.stage == Stage::Open {
+                session::on_drain(&mut peer.connection, &mut self.world.context(key));
+            }
+            self.after_session(key);
+        }
+    }
+
+    fn status(&self) -> Status {
+        match self.drain_until {
+            Some(until) if self.peers.is_empty() || self.world.now.monotonic >= until => {
+                Status::Finished
+            }
+            _ => Status::Running,
+        }
+    }
+
+    fn enter(&mut self) -> Result<(), RingError> {
+        let wanted = self.sleep_time();
+        let sleeps = !wanted.is_zero() && self.post.fall_asleep();
+        let busy = self.last_completions >= BUSY_COMPLETIONS;
+        let completions =
+            if busy { (self.last_completions / 2).min(BATCH_COMPLETIONS_MAX) } else { 1 };
+        let wait = Wait {
+            timeout: if sleeps { wanted } else { Duration::ZERO },
+            completions,
+            batch: BATCH_WAIT,
+        };
+        let result = self.ring.enter(wait);
+        self.post.wake_up();
+        result
+    }
+
+    /// How long nothing can be done.
+    fn sleep_time(&self) -> Duration {
+        let can_receive = !self.to_receive.is_empty() && self.to_push.is_empty();
+        if can_receive || !self.to_flush.is_empty() || self.world.hub.readers().is_dirty() {
+            return Duration::ZERO;
+        }
+        let next_timer = self.wheel.next_after(self.world.now.monotonic);
+        let waits_for_room =
+            !self.to_push.is_empty() || !self.held.is_empty() || self.world.has_mail();
+        if waits_for_room { next_timer.min(RETRY_WAIT) } else { next_timer }
+    }
+
+    fn route_completions(&mut self) {
+        self.last_completions = 0;
+        for _ in 0..COMPLETIONS_PER_TURN {
+            let Some(completion) = self.ring.pop() else { break };
+            self.last_completions += 1;
+            self.route(completion);
+        }
+    }
+
+    fn route(&mut self, completion: Completion) {
+        match completion {
+            Completion::Accepted { listener, socket } => self.on_accepted(listener, socket),
+            Completion::AcceptEnded { listener, failure, .. } => {
+                self.acceptor.on_ended(listener, failure, self.world.now.monotonic);
+            }
+            Completion::Readable { token, more, failure } => self.on_readable(token, more, failure),
+            Completion::Writable { token } => {
+                if let Some(peer) = self.peers.get_mut(token) {
+                    peer.writable_armed = false;
+                    self.queue_flush(token);
+                }
+            }
+            Completion::Received { token, result, nonempty } => {
+                self.on_received(token, result, nonempty);
+            }
+            Completion::ReceivedMany { token, result, more } => {
+                self.on_received_many(token, result, more);
+            }
+            Completion::Sent { token, spans, result } => self.on_sent(token, spans, result),
+            Completion::ShutDown { token } => self.on_shut_down(token),
+            Completion::Closed { token, socket } => self.on_closed(token, socket),
+            // Mail is looked at in every turn.
+            Completion::Doorbell => {}
+        }
+    }
+
+    fn on_accepted(&mut self, listener: ListenerId, socket: Socket) {
+        self.acceptor.on_accepted(socket, &mut self.ring);
+        let info = self.acceptor.info(listener);
+        let counters = self.world.counters();
+        let connection = Connection::new(
+            Protocol::new(info.role),
+            info.is_local,
+            self.world.transport,
+            self.world.now.monotonic,
+        );
+        let armed = Armed::default();
+        if self.world.draining {
+            self.push(Op::Close { socket, token: Key::NONE, armed });
+            return;
+        }
+        match self.peers.insert(Peer::new(socket, connection)) {
+            Ok(key) => {
+                counters.accepted.add(1);
+                self.wheel.schedule(key, first_deadline_ms(), self.world.now.monotonic);
+                self.arm_poll(key);
+            }
+            Err(_) => {
+                counters.refused_full.add(1);
+                self.push(Op::Close { socket, token: Key::NONE, armed });
+            }
+        }
+    }
+
+    fn arm_poll(&mut self, key: Key) {
+        if let Some(peer) = self.peers.get_mut(key)
+            && !peer.poll_armed
+            && !peer.closing
+        {
+            peer.poll_armed = true;
+            let socket = peer.socket;
+            self.push(Op::Poll { socket, token: key });
+        }
+    }
+
+    fn on_readable(&mut self, key: Key, more: bool, failure: Option<Failure>) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if failure.is_none() {
+            peer.readable = true;
+        }
+        if !more {
+            peer.poll_armed = false;
+            // A poll ends by itself when completions overflow; one that failed says no more about
+            // the socket than a receive will.
+            if failure.is_some_and(|failure| failure != Failure::Canceled) {
+                peer.readable = true;
+            }
+            self.arm_poll(key);
+        }
+        self.queue_receive(key);
+    }
+
+    fn on_received(&mut self, key: Key, result: Result<Lease, Failure>, nonempty: bool) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            if let Ok(lease) = result {
+                self.ring.release(lease);
+            }
+            return;
+        };
+        peer.receiving = false;
+        match result {
+            Ok(lease) => {
+                peer.readable |= nonempty && !lease.filled().is_empty();
+                self.feed(key, lease);
+                self.queue_receive(key);
+            }
+            Err(Failure::WouldBlock | Failure::NoBuffers | Failure::Canceled) => {}
+            Err(_) => self.end(key),
+        }
+    }
+
+    fn on_received_many(&mut self, key: Key, result: Result<Option<Lease>, Failure>, more: bool) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            if let Ok(Some(lease)) = result {
+                self.ring.release(lease);
+            }
+            return;
+        };
+        if !more {
+            peer.many_armed = false;
+        }
+        match result {
+            Ok(Some(lease)) => self.feed(key, lease),
+            Ok(None) => self.on_end_of_stream(key),
+            Err(Failure::WouldBlock | Failure::NoBuffers | Failure::Canceled) => {
+                peer.readable = true;
+            }
+            Err(_) => self.end(key),
+        }
+        self.queue_receive(key);
+    }
+
+    /// Gives what arrived to the session.
+    fn feed(&mut self, key: Key, mut lease: Lease) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            self.ring.release(lease);
+            return;
+        };
+        let length = lease.filled().len();
+        if length == 0 {
+            self.ring.release(lease);
+            self.on_end_of_stream(key);
+            return;
+        }
+        self.world.counters().bytes_in.add(length as u64);
+        let connection = &mut peer.connection;
+        connection.heard_ms = self.world.now.monotonic.as_millis() as u32;
+        let bytes = lease.filled_mut();
+        connection.transport.open(bytes);
+        if connection.inbox.is_empty() {
+            let mut context = self.world.context(key);
+            let consumed = session::receive(connection, bytes, &mut self.storage, &mut context);
+            connection.inbox.push(&lease.filled()[consumed..]);
+        } else {
+            connection.inbox.push(bytes);
+            self.read_inbox(key);
+        }
+        self.ring.release(lease);
+        self.after_session(key);
+    }
+
+    /// Lets the session read what was kept.
+    fn read_inbox(&mut self, key: Key) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let connection = &mut peer.connection;
+        let Some(mut kept) = connection.inbox.take() else { return };
+        let mut context = self.world.context(key);
+        let consumed = session::receive(connection, &mut kept, &mut self.storage, &mut context);
+        connection.inbox.put_back(kept, consumed);
+    }
+
+    fn on_end_of_stream(&mut self, key: Key) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if peer.ended {
+            return;
+        }
+        peer.ended = true;
+        if peer.connection.stage == Stage::Lingering {
+            peer.connection.stage = Stage::Dead;
+        } else {
+            session::on_end_of_stream(&mut peer.connection, &mut self.world.context(key));
+        }
+        self.after_session(key);
+    }
+
+    /// What a session may have changed: its timer, what is to be sent, whether it is read.
+    fn after_session(&mut self, key: Key) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if let Some(at) = peer.connection.wake_ms.take() {
+            let now_ms = self.world.now.monotonic.as_millis() as u32;
+            let after_ms = u64::from(at.wrapping_sub(now_ms));
+            self.wheel.bring_forward(key, after_ms, self.world.now.monotonic);
+        }
+        if peer.connection.hold == Hold::Congestion && !peer.held {
+            peer.held = true;
+            self.held.push(key);
+            if peer.many_armed {
+                let socket = peer.socket;
+                self.push(Op::CancelReceiveMany { socket, token: key });
+            }
+        }
+        self.queue_flush(key);
+    }
+
+    fn queue_receive(&mut self, key: Key) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if peer.may_receive() && !peer.receive_queued {
+            peer.receive_queued = true;
+            self.to_receive.push_back(key);
+        }
+    }
+
+    fn queue_flush(&mut self, key: Key) {
+        if let Some(peer) = self.peers.get_mut(key)
+            && !peer.flush_queued
+        {
+            peer.flush_queued = true;
+            self.to_flush.push(key);
+        }
+    }
+
+    fn start_receives(&mut self) {
+        for _ in 0..RECEIVES_PER_TURN.min(self.to_receive.len()) {
+            let Some(key) = self.to_receive.pop_front() else { break };
+            let Some(peer) = self.peers.get_mut(key) else { continue };
+            peer.receive_queued = false;
+            if !peer.may_receive() {
+                continue;
+            }
+            peer.readable = false;
+            let socket = peer.socket;
+            if peer.connection.protocol.is_heavy() && peer.connection.transport.is_plain() {
+                peer.many_armed = true;
+                self.push(Op::ReceiveMany { socket, token: key });
+                continue;
+            }
+            match self.ring.push(Op::Receive { socket, token: key }) {
+                Ok(()) => peer.receiving = true,
+                Err(refused) => {
+                    peer.readable = true;
+                    peer.receive_queued = true;
+                    self.to_receive.push_front(key);
+                    if refused.reason == Refusal::NoLease {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn fan_out(&mut self) {
+        for _ in 0..SINKS_PER_TURN {
+            let Some(sink) = self.world.hub.fanout().next_due() else { break };
+            self.flush(sink.connection);
+        }
+    }
+
+    fn flush_all(&mut self) {
+        let mut keys = std::mem::take(&mut self.to_flush);
+        for key in keys.drain(..) {
+            if let Some(peer) = self.peers.get_mut(key) {
+                peer.flush_queued = false;
+                self.flush(key);
+            }
+        }
+        // Flushing may have queued connections again; they come in the next turn.
+        keys.append(&mut self.to_flush);
+        self.to_flush = keys;
+    }
+
+    /// Sends what a connection has, unless a send is in flight.
+    fn flush(&mut self, key: Key) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if peer.closing || peer.sending || peer.writable_armed {
+            return;
+        }
+        if peer.connection.stage == Stage::Dead {
+            self.close(key);
+            return;
+        }
+        let spans = match peer.resend.take() {
+            Some(rest) => *rest,
+            None => self.gather(key),
+        };
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if spans.is_empty() {
+            match peer.connection.stage {
+                Stage::Closing if peer.ended => self.close(key),
+                Stage::Closing => self.shut_down(key),
+                Stage::Open => self.resume(key),
+                Stage::Lingering | Stage::Dead => {}
+            }
+            return;
+        }
+        peer.sending = true;
+        let socket = peer.socket;
+        self.push(Op::Send { socket, token: key, spans });
+    }
+
+    /// Takes what is to be sent next: replies first, then publications.
+    fn gather(&mut self, key: Key) -> Spans {
+        let Some(peer) = self.peers.get_mut(key) else { return Spans::new() };
+        let connection = &mut peer.connection;
+        let mut spans = connection.outbox.take();
+        if connection.outbox.is_empty()
+            && connection.subscriptions != crate::fanout::NO_SUBSCRIPTION
+        {
+            let head = connection.subscriptions;
+            let pulled = self.world.hub.fanout().pull(head, &mut spans, PULL_BYTES_MAX);
+            self.world.counters().deliveries.add(pulled.publications);
+            if pulled.fallen {
+                session::on_fallen_behind(connection, &mut self.world.context(key));
+                self.after_session(key);
+                let Some(peer) = self.peers.get_mut(key) else { return spans };
+                spans.extend(peer.connection.outbox.take());
+            }
+        }
+        let Some(peer) = self.peers.get_mut(key) else { return spans };
+        peer.connection.transport.seal(spans, &mut self.world.arena)
+    }
+
+    fn on_sent(&mut self, key: Key, spans: Spans, result: Result<usize, Failure>) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.sending = false;
+        let sent = match result {
+            Ok(sent) => sent,
+            Err(Failure::WouldBlock) => 0,
+            Err(_) => {
+                self.end(key);
+                return;
+            }
+        };
+        self.world.counters().bytes_out.add(sent as u64);
+        let total: usize = spans.iter().map(|span| span.len()).sum();
+        if sent < total {
+            let rest = crate::connection::Outbox::rest_of(spans, sent);
+            let now_ms = self.world.now.monotonic.as_millis() as u32;
+            if sent > 0 || peer.resend_since_ms.is_none() {
+                peer.resend_since_ms = Some(now_ms);
+            }
+            peer.resend = Some(Box::new(rest));
+            peer.writable_armed = true;
+            let socket = peer.socket;
+            self.push(Op::PollWritable { socket, token: key });
+            self.wheel.bring_forward(key, SEND_STALL_MS, self.world.now.monotonic);
+            return;
+        }
+        peer.resend_since_ms = None;
+        self.queue_flush(key);
+    }
+
+    /// Reads on where a full outbox or an unanswered request had stopped it.
+    fn resume(&mut self, key: Key) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let may_read = peer.connection.wants_input();
+        if may_read && !peer.connection.inbox.is_empty() && peer.inbox_waits {
+            peer.inbox_waits = false;
+            self.read_inbox(key);
+            self.after_session(key);
+        }
+        self.queue_receive(key);
+    }
+
+    fn shut_down(&mut self, key: Key) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.connection.stage = Stage::Lingering;
+        let socket = peer.socket;
+        session::on_closed(&mut peer.connection, &mut self.world.context(key));
+        self.push(Op::Shutdown { socket, token: key });
+        self.wheel.bring_forward(key, LINGER_MS, self.world.now.monotonic);
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.readable = true;
+        }
+        self.queue_receive(key);
+    }
+
+    fn on_shut_down(&mut self, key: Key) {
+        if self.peers.get(key).is_some_and(|peer| peer.ended) {
+            self.close(key);
+        }
+    }
+
+    /// The socket is of no more use.
+    fn end(&mut self, key: Key) {
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.connection.stage = Stage::Dead;
+            peer.resend = None;
+            peer.connection.outbox.clear();
+            self.close(key);
+        }
+    }
+
+    fn close(&mut self, key: Key) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if peer.closing {
+            return;
+        }
+        peer.closing = true;
+        peer.connection.stage = Stage::Dead;
+        let (socket, armed) = (peer.socket, peer.armed());
+        session::on_closed(&mut peer.connection, &mut self.world.context(key));
+        self.push(Op::Close { socket, token: key, armed });
+    }
+
+    fn on_closed(&mut self, key: Key, socket: Socket) {
+        self.acceptor.on_closed(socket);
+        self.wheel.cancel(key);
+        self.peers.remove(key);
+    }
+
+    /// Pushes an op now, or as soon as there is room.
+    fn push(&mut self, op: Op) {
+        if !self.to_push.is_empty() {
+            self.to_push.push_back(op);
+            return;
+        }
+        if let Err(refused) = self.ring.push(op) {
+            self.to_push.push_back(refused.op);
+        }
+    }
+
+    fn push_waiting_ops(&mut self) {
+        while let Some(op) = self.to_push.pop_front() {
+            if let Err(refused) = self.ring.push(op) {
+                self.to_push.push_front(refused.op);
+                return;
+            }
+        }
+    }
+
+    fn receive_mail(&mut self) {
+        for _ in 0..MAIL_PER_TURN {
+            let Some(mail) = self.post.receive() else { break };
+            match mail {
+                Mail::Drain => self.drain(),
+                mail => self.world.receive(mail),
+            }
+        }
+    }
+
+    fn send_mail(&mut self) {
+        self.world.hub.tell_behind();
+        self.world.send_mail(&mut self.post);
+        self.post.ring_doorbells();
+    }
+
+    fn fire_timers(&mut self) {
+        let now = self.world.now.monotonic;
+        while let Some(key) = self.wheel.expire(now) {
+            let Some(peer) = self.peers.get_mut(key) else { continue };
+            if peer.is_stalled(now) {
+                self.world.counters().stalled_closes.add(1);
+                self.end(key);
+                continue;
+            }
+            let next_ms = session::on_timer(&mut peer.connection, &mut self.world.context(key));
+            self.wheel.schedule(key, next_ms.max(TIMER_TICK_MS), now);
+            self.after_session(key);
+        }
+    }
+
+    fn pass_events(&mut self) {
+        while let Some(event) = self.world.hub.poll_event() {
+            match event {
+                HubEvent::Resolved(found) => {
+                    let key = found.sink.connection;
+                    self.with_session(key, |connection, context| {
+                        session::on_resolved(connection, &found, context);
+                    });
+                }
+                HubEvent::Published { connection, result } => {
+                    self.with_session(connection, |connection, context| {
+                        session::on_published(connection, result, context);
+                    });
+                }
+                HubEvent::Gap { sink, format, position } => {
+                    self.with_session(sink.connection, |connection, context| {
+                        session::on_gap(connection, format, position, context);
+                    });
+                }
+            }
+        }
+        while let Some(event) = self.world.live.poll_event() {
+            match event {
+                LiveEvent::Opened { connection, stream, accepted } => {
+                    self.world.on_opened(connection, &stream, accepted);
+                    self.with_session(connection, |connection, context| {
+                        session::on_publisher_answer(connection, &stream, accepted, context);
+                    });
+                    self.read_on(connection);
+                }
+                LiveEvent::Changed { connection, stream } => {
+                    self.with_session(connection, |connection, context| {
+                        session::on_live(connection, &stream, context);
+                    });
+                }
+            }
+        }
+    }
+
+    fn with_session(
+        &mut self,
+        key: Key,
+        on_event: impl FnOnce(&mut Connection, &mut session::Context<'_>),
+    ) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if peer.closing {
+            return;
+        }
+        on_event(&mut peer.connection, &mut self.world.context(key));
+        if peer.connection.hold == Hold::None {
+            peer.inbox_waits = true;
+        }
+        self.after_session(key);
+    }
+
+    /// Lets a session read what it could not before an answer came.
+    fn read_on(&mut self, key: Key) {
+        self.read_inbox(key);
+        self.after_session(key);
+        self.queue_receive(key);
+    }
+
+    /// Reads on where congestion had stopped it.
+    fn release_held(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let held = std::mem::take(&mut self.held);
+        for key in held {
+            let Some(peer) = self.peers.get_mut(key) else { continue };
+            peer.held = false;
+            if peer.connection.hold == Hold::Congestion {
+                peer.connection.hold = Hold::None;
+                peer.readable = true;
+                self.read_inbox(key);
+                self.after_session(key);
+                self.queue_receive(key);
+            }
+        }
+    }
+
+    fn tick(&mut self, second: u64) {
+        self.world.tick(second);
+        let counters = self.world.counters();
+        counters.connections.set(self.peers.len() as u64);
+        let ring = self.ring.counters();
+        counters.enters.set(ring.enters);
+        counters.submitted.set(ring.submitted);
+        counters.completed.set(ring.completed);
+        counters.overflows.set(ring.overflows);
+        counters.leases_out.set(ring.leases_out);
+        let bytes = self.ring.resident_bytes()
+            + self.peers.resident_bytes()
+            + self.wheel.resident_bytes()
+            + self.world.resident_bytes();
+        counters.user_bytes.set(bytes as u64);
+    }
+}
+
+/// Until a new connection must have said something.
+const fn first_deadline_ms() -> u64 {
+    crate::limits::HTTP_HEAD_MS
+}

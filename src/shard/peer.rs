@@ -1,0 +1,86 @@
+//! A connection and what of it is in flight in the ring.
+
+use crate::limits::SEND_STALL_MS;
+use crate::memory::Spans;
+use crate::ring::{Armed, Socket};
+use crate::session::Connection;
+use crate::time::Monotonic;
+
+/// A connection, its socket and its ops in flight.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, one bit of meaning each")]
+pub(super) struct Peer {
+    pub(super) connection: Connection,
+    pub(super) socket: Socket,
+    /// What a short send left, to be sent before anything else.
+    pub(super) resend: Option<Box<Spans>>,
+    /// Since when a send makes no progress, in milliseconds of the monotonic clock.
+    pub(super) resend_since_ms: Option<u32>,
+    pub(super) poll_armed: bool,
+    pub(super) writable_armed: bool,
+    pub(super) many_armed: bool,
+    pub(super) receiving: bool,
+    pub(super) sending: bool,
+    /// The kernel said, or we know, that there may be something to receive.
+    pub(super) readable: bool,
+    /// The peer closed its half.
+    pub(super) ended: bool,
+    /// The close was pushed: nothing more is, for this connection.
+    pub(super) closing: bool,
+    pub(super) receive_queued: bool,
+    pub(super) flush_queued: bool,
+    /// It is in the list of those that wait for congestion to end.
+    pub(super) held: bool,
+    /// The inbox has something that may be readable now.
+    pub(super) inbox_waits: bool,
+}
+
+const _: () = assert!(size_of::<Peer>() <= 224, "a peer is paid a million times");
+
+impl Peer {
+    pub(super) const fn new(socket: Socket, connection: Connection) -> Self {
+        Self {
+            connection,
+            socket,
+            resend: None,
+            resend_since_ms: None,
+            poll_armed: false,
+            writable_armed: false,
+            many_armed: false,
+            receiving: false,
+            sending: false,
+            readable: false,
+            ended: false,
+            closing: false,
+            receive_queued: false,
+            flush_queued: false,
+            held: false,
+            inbox_waits: false,
+        }
+    }
+
+    /// Whether a receive should be started.
+    pub(super) fn may_receive(&self) -> bool {
+        self.readable
+            && !self.receiving
+            && !self.many_armed
+            && !self.ended
+            && !self.closing
+            && self.connection.wants_input()
+    }
+
+    pub(super) const fn armed(&self) -> Armed {
+        Armed {
+            poll: self.poll_armed,
+            writable: self.writable_armed,
+            receive_many: self.many_armed,
+        }
+    }
+
+    /// Whether it has taken nothing of what we send for too long.
+    pub(super) fn is_stalled(&self, now: Monotonic) -> bool {
+        self.resend_since_ms.is_some_and(|since| {
+            u64::from((now.as_millis() as u32).wrapping_sub(since)) + 1 >= SEND_STALL_MS
+        })
+    }
+}

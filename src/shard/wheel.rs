@@ -1,0 +1,201 @@
+//! A timer wheel: one deadline per connection, twelve bytes each.
+//!
+//! Deadlines are ticks; a bucket is a list through the connections' own links. Activity does not
+//! touch the wheel: a connection looks at its clock when its deadline comes and asks for another.
+
+use crate::limits::{TIMER_BUCKETS, TIMER_TICK_MS};
+use crate::memory::Key;
+use crate::time::Monotonic;
+use std::time::Duration;
+
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    key: Key,
+    next: u32,
+    previous: u32,
+    deadline: u32,
+}
+
+const END: u32 = u32::MAX;
+/// The deadline of a connection without one.
+const NEVER: u32 = u32::MAX;
+
+const FREE: Link = Link { key: Key::NONE, next: END, previous: END, deadline: NEVER };
+
+/// The wheel.
+#[derive(Debug)]
+pub(super) struct Wheel {
+    /// By slab index.
+    links: Vec<Link>,
+    /// The first of each bucket's list.
+    buckets: Vec<u32>,
+    /// The tick whose bucket is looked at next.
+    tick: u32,
+}
+
+impl Wheel {
+    pub(super) fn new(now: Monotonic) -> Self {
+        Self { links: Vec::new(), buckets: vec![END; TIMER_BUCKETS], tick: tick_of(now) }
+    }
+
+    /// Sets a connection's deadline.
+    pub(super) fn schedule(&mut self, key: Key, after_ms: u64, now: Monotonic) {
+        let index = key.index as usize;
+        if index >= self.links.len() {
+            self.links.resize(index + 1, FREE);
+        }
+        self.unlink(key.index);
+        let ticks = after_ms.div_ceil(TIMER_TICK_MS).clamp(1, TIMER_BUCKETS as u64 - 1) as u32;
+        let deadline = (tick_of(now) + ticks).max(self.tick);
+        let bucket = deadline as usize % TIMER_BUCKETS;
+        let first = self.buckets[bucket];
+        self.links[index] = Link { key, next: first, previous: END, deadline };
+        if first != END {
+            self.links[first as usize].previous = key.index;
+        }
+        self.buckets[bucket] = key.index;
+    }
+
+    /// Sets a connection's deadline if it is earlier than the one it has.
+    pub(super) fn bring_forward(&mut self, key: Key, after_ms: u64, now: Monotonic) {
+        let deadline = tick_of(now) + after_ms.div_ceil(TIMER_TICK_MS).max(1) as u32;
+        let present = self.links.get(key.index as usize).filter(|link| link.key == key);
+        if present.is_none_or(|link| link.deadline > deadline) {
+            self.schedule(key, after_ms, now);
+        }
+    }
+
+    /// Takes a connection's deadline away.
+    pub(super) fn cancel(&mut self, key: Key) {
+        if self.links.get(key.index as usize).is_some_and(|link| link.key == key) {
+            self.unlink(key.index);
+        }
+    }
+
+    /// The next connection whose deadline has come.
+    pub(super) fn expire(&mut self, now: Monotonic) -> Option<Key> {
+        let present = tick_of(now);
+        loop {
+            let mut index = self.buckets[self.tick as usize % TIMER_BUCKETS];
+            while index != END {
+                let link = self.links[index as usize];
+                if link.deadline <= present {
+                    self.unlink(index);
+                    return Some(link.key);
+                }
+                index = link.next;
+            }
+            if self.tick >= present {
+                return None;
+            }
+            self.tick += 1;
+        }
+    }
+
+    /// How long until the next deadline, at most a second.
+    pub(super) fn next_after(&self, now: Monotonic) -> Duration {
+        let second = 1000 / TIMER_TICK_MS as u32;
+        let ahead = (1..second)
+            .find(|ahead| self.buckets[(self.tick + ahead) as usize % TIMER_BUCKETS] != END)
+            .unwrap_or(second);
+        let due_ms = u64::from(self.tick + ahead) * TIMER_TICK_MS;
+        Duration::from_millis(due_ms.saturating_sub(now.as_millis()).max(1))
+    }
+
+    pub(super) fn resident_bytes(&self) -> usize {
+        self.links.capacity() * size_of::<Link>() + self.buckets.capacity() * 4
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let link = std::mem::replace(&mut self.links[index as usize], FREE);
+        if link.deadline == NEVER {
+            return;
+        }
+        if link.previous == END {
+            self.buckets[link.deadline as usize % TIMER_BUCKETS] = link.next;
+        } else {
+            self.links[link.previous as usize].next = link.next;
+        }
+        if link.next != END {
+            self.links[link.next as usize].previous = link.previous;
+        }
+    }
+}
+
+const fn tick_of(now: Monotonic) -> u32 {
+    (now.as_millis() / TIMER_TICK_MS) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key(index: u32) -> Key {
+        Key { index, generation: 1 }
+    }
+
+    #[test]
+    fn a_deadline_fires_once_and_not_before_its_time() {
+        let mut wheel = Wheel::new(Monotonic::from_millis(0));
+        wheel.schedule(key(0), 1000, Monotonic::from_millis(0));
+        assert_eq!(wheel.expire(Monotonic::from_millis(900)), None);
+        assert_eq!(wheel.expire(Monotonic::from_millis(1100)), Some(key(0)));
+        assert_eq!(wheel.expire(Monotonic::from_millis(100_000)), None);
+    }
+
+    #[test]
+    fn a_deadline_can_come_forward_but_not_go_back_that_way() {
+        let mut wheel = Wheel::new(Monotonic::from_millis(0));
+        let now = Monotonic::from_millis(0);
+        wheel.schedule(key(3), 5000, now);
+        wheel.bring_forward(key(3), 60_000, now);
+        wheel.bring_forward(key(3), 500, now);
+        assert_eq!(wheel.expire(Monotonic::from_millis(600)), Some(key(3)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_wheel_agrees_with_a_list(
+            ops in proptest::collection::vec((0..40_u32, 0..100_000_u64, 0..3_000_u64, 0..4_u8), 1..300),
+        ) {
+            let mut wheel = Wheel::new(Monotonic::from_millis(0));
+            let mut model: Vec<Option<u64>> = vec![None; 40];
+            let mut now_ms = 0;
+            for (index, after_ms, pass_ms, op) in ops {
+                let now = Monotonic::from_millis(now_ms);
+                let tick = |ms: u64| now_ms / TIMER_TICK_MS + ms.div_ceil(TIMER_TICK_MS).max(1);
+                match op {
+                    0 => {
+                        wheel.cancel(key(index));
+                        model[index as usize] = None;
+                    }
+                    1 => {
+                        wheel.bring_forward(key(index), after_ms, now);
+                        let at = tick(after_ms);
+                        let known = &mut model[index as usize];
+                        *known = Some(known.map_or(at, |known| known.min(at)));
+                    }
+                    _ => {
+                        wheel.schedule(key(index), after_ms, now);
+                        model[index as usize] = Some(tick(after_ms));
+                    }
+                }
+                now_ms += pass_ms;
+                let mut fired = Vec::new();
+                while let Some(key) = wheel.expire(Monotonic::from_millis(now_ms)) {
+                    fired.push(key.index);
+                }
+                fired.sort_unstable();
+                let mut due = Vec::new();
+                for (index, deadline) in model.iter_mut().enumerate() {
+                    if deadline.is_some_and(|deadline| deadline <= now_ms / TIMER_TICK_MS) {
+                        *deadline = None;
+                        due.push(index as u32);
+                    }
+                }
+                prop_assert_eq!(fired, due);
+            }
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What a shard's connections share: hub, live streams, arena, settings, time.
+
+use super::mail::{Mail, MediaSource};
+use crate::connection::{Role, Transport};
+use crate::fanout::PublicationKind;
+use crate::hub::{Draft, Hub};
+use crate::limits::{ARENA_BLOCKS_MAX, BLOCK_BYTES, HTTP_HEAD_MS, RTMP_SETUP_MS};
+use crate::live::{Directory, PublisherId, StreamName, TrackKind};
+use crate::mailbox::{Post, ShardId};
+use crate::memory::{Arena, Key};
+use crate::observe::{Board, ChannelState, Counters, StreamState, TrackState};
+use crate::session::{Context, Settings};
+use crate::time::Now;
+use std::sync::Arc;
+
+const _: () = assert!(HTTP_HEAD_MS <= RTMP_SETUP_MS, "one first deadline serves both");
+
+/// What a shard knows of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerInfo {
+    /// What its connections begin with.
+    pub role: Role,
+    /// Whether it listens on the loopback.
+    pub is_local: bool,
+}
+
+/// What a shard is made with.
+#[derive(Clone, Debug)]
+pub struct ShardOptions {
+    /// Its listeners, in the order of the ring's.
+    pub listeners: Vec<ListenerInfo>,
+    /// What the operator decided.
+    pub settings: Arc<Settings>,
+    /// What is known of all shards.
+    pub board: Arc<Board>,
+    /// Between the connections' bytes and the wire's.
+    pub transport: Transport,
+    /// The shard's own entropy.
+    pub entropy: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) shard: ShardId,
+    pub(super) shards: ShardId,
+    pub(super) hub: Hub,
+    pub(super) live: Directory,
+    pub(super) arena: Arena,
+    pub(super) settings: Arc<Settings>,
+    pub(super) transport: Transport,
+    pub(super) now: Now,
+    pub(super) draining: bool,
+    board: Arc<Board>,
+    scratch: Vec<u8>,
+    date: [u8; http1::DATE_BYTES],
+    date_second: i64,
+    ticked_second: u64,
+    entropy: u64,
+}
+
+/// Every so many seconds the hub looks for what it can forget.
+const HUB_TICK_SECONDS: u64 = 5;
+/// Channels that a shard writes on the board.
+const CHANNELS_SHOWN: usize = 200;
+
+impl World {
+    pub(super) fn new(post: &Post<Mail>, options: ShardOptions, now: Now) -> Self {
+        let (shard, shards) = (post.shard(), post.shards());
+        let ShardOptions { settings, board, transport, entropy, .. } = options;
+        let mut world = Self {
+            hub: Hub::new(shard, shards, settings.seed, entropy, settings.history),
+            live: Directory::new(shard, shards, settings.seed, settings.live),
+            arena: Arena::new(BLOCK_BYTES, ARENA_BLOCKS_MAX),
+            transport,
+            now,
+            draining: false,
+            scratch: Vec::new(),
+            date: [b' '; http1::DATE_BYTES],
+            date_second: i64::MIN,
+            ticked_second: 0,
+            entropy,
+            settings,
+            board,
+            shard,
+            shards,
+        };
+        world.set_now(now);
+        world
+    }
+
+    pub(super) fn set_now(&mut self, now: Now) {
+        self.now = now;
+        let second = now.wall.unix_seconds();
+        if second != self.date_second {
+            self.date_second = second;
+            self.date = http1::imf_fixdate(u64::try_from(second).unwrap_or(0));
+        }
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        &self.board.shards()[usize::from(self.shard)].counters
+    }
+
+    pub(super) fn context(&mut self, token: Key) -> Context<'_> {
+        // A linear congruential step (Knuth, MMIX): it only has to differ from call to call.
+        self.entropy =
+            self.entropy.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+        Context {
+            token,
+            sender: u64::from(self.shard) << 56 | token.to_bits(),
+            now: self.now,
+            date: &self.date,
+            hub: &mut self.hub,
+            live: &mut self.live,
+            arena: &mut self.arena,
+            scratch: &mut self.scratch,
+            settings: &self.settings,
+            counters: &self.board.shards()[usize::from(self.shard)].counters,
+            board: &self.board,
+            entropy: self.entropy,
+            draining: self.draining,
+        }
+    }
+
+    /// Handles mail that is for no connection.
+    pub(super) fn receive(&mut self, mail: Mail) {
+        match mail {
+            Mail::Hub(from, mail) => self.hub.receive(from, mail, self.now.monotonic),
+            Mail::Live(from, mail) => self.live.receive(from, mail, self.now),
+            Mail::Media(source) => self.receive_media(source),
+            Mail::Publish { channel, json } => {
+                let draft = Draft::of(PublicationKind::Json);
+                let now = self.now.monotonic;
+                if let Err(error) = self.hub.publish(&channel, json.as_bytes(), draft, now) {
+                    tracing::warn!(%error, channel, "a message of this process was refused");
+                }
+            }
+            Mail::Drain => {}
+        }
+    }
+
+    fn receive_media(&mut self, source: MediaSource) {
+        // No connection publishes it, so the sender's number is one that no connection has.
+        let publisher = PublisherId(u64::from(self.shard) << 56 | Key::NONE.to_bits());
+        match source {
+            MediaSource::Open { stream, config } => {
+                self.live.open(&stream, publisher, Key::NONE, self.now);
+                self.live.configure(&stream, publisher, *config, self.now);
+            }
+            MediaSource::Unit { stream, kind, unit } => {
+                self.counters().access_units.add(1);
+                self.live.push(&stream, publisher, kind, unit, self.now);
+            }
+            MediaSource::Close { stream } => self.live.close(&stream, publisher, self.now),
+        }
+    }
+
+    /// The home answered; a connection that is gone cannot publish.
+    pub(super) fn on_opened(&self, connection: Key, stream: &StreamName, accepted: bool) {
+        if connection == Key::NONE && !accepted {
+            tracing::warn!(%stream, "someone else publishes this stream; ours is not shown");
+        }
+    }
+
+    /// Whether something waits to be mailed or passed on.
+    pub(super) fn has_mail(&self) -> bool {
+        self.hub.is_busy() || self.live.is_busy()
+    }
+
+    pub(super) fn send_mail(&mut self, post: &mut Post<Mail>) {
+        for to in (0..self.shards).filter(|to| *to != self.shard) {
+            let queue = self.hub.outbound(to);
+            while let Some(mail) = queue.pop_front() {
+                if let Err(Mail::Hub(_, mail)) = post.send(to, Mail::Hub(self.shard, mail)) {
+                    queue.push_front(mail);
+                    break;
+                }
+            }
+            let queue = self.live.outbound(to);
+            while let Some(mail) = queue.pop_front() {
+                if let Err(Mail::Live(_, mail)) = post.send(to, Mail::Live(self.shard, mail)) {
+                    queue.push_front(mail);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// The second that began since the last call, if one did.
+    pub(super) fn second_passed(&mut self) -> Option<u64> {
+        let second = self.now.monotonic.as_millis() / 1000;
+        (second != self.ticked_second).then(|| {
+            self.ticked_second = second;
+            second
+        })
+    }
+
+    pub(super) fn tick(&mut self, second: u64) {
+        if second.is_multiple_of(HUB_TICK_SECONDS) {
+            self.hub.tick(self.now.monotonic);
+        }
+        self.live.tick(self.now);
+        let totals = self.hub.totals();
+        let counters = self.counters();
+        counters.publications.set(totals.publications);
+        counters.skipped.set(totals.skipped);
+        counters.subscriptions.set(self.hub.readers().subscription_count() as u64);
+        counters.channels.set(self.hub.channels().count() as u64);
+        counters.live_streams.set(self.live.stream_count() as u64);
+        let served = (self.stream_states(), self.channel_states());
+        self.board.shards()[usize::from(self.shard)].set_served(served.0, served.1);
+    }
+
+    fn stream_states(&mut self) -> Vec<StreamState> {
+        self.live
+            .streams()
+            .map(|live| StreamState {
+                name: live.name().as_str().to_string(),
+                publishing: live.publisher().is_some(),
+                tracks: TrackKind::ALL
+                    .into_iter()
+                    .filter_map(|kind| live.window().listed(kind).next_back().cloned())
+                    .map(|segment| TrackState {
+                        kind: segment.kind.as_str(),
+                        codec: segment.track.codec_string.clone(),
+                        resolution: segment.track.resolution,
+                        audio: segment.track.audio,
+                    })
+                    .collect(),
+            })
+            .collect()
+    }
+
+    fn channel_states(&self) -> Vec<ChannelState> {
+        let read = self.hub.readers().channels().map(|(name, subscribers)| ChannelState {
+            name: name.to_string(),
+            subscribers: subscribers as u64,
+            publications: 0,
+        });
+        let at_home = self.hub.channels().map(|(name, publications)| ChannelState {
+            name: name.to_string(),
+            subscribers: 0,
+            publications,
+        });
+        read.take(CHANNELS_SHOWN).chain(at_home.take(CHANNELS_SHOWN)).collect()
+    }
+
+    pub(super) fn resident_bytes(&self) -> usize {
+        self.hub.resident_bytes() + self.arena.resident_bytes()
+    }
+}
