@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use headwater::config::{Config, Flags, LogFormat, LogLevel};
 use headwater::connection::Role;
+use headwater::memory::Counting;
 use headwater::server::{Server, drain};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Counting<mimalloc::MiMalloc> = Counting(mimalloc::MiMalloc);
 
 /// The origin of live streams.
 #[derive(Debug, Parser)]

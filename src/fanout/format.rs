@@ -1,10 +1,12 @@
 //! Wire formats: a publication's bytes as one kind of reader gets them, made once per shard.
 
-use super::publication::{Position, Publication, PublicationKind};
+use super::publication::{ID_BYTES_MAX, Position, Publication, PublicationKind};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use std::fmt::Write as _;
-use websocket::encode::Opcode;
+use websocket::encode::{Opcode, frame_header};
+
+/// Bytes of the longest header of a frame that a server sends (RFC 6455 5.2).
+const HEADER_BYTES_MAX: usize = 10;
 
 /// How a subscriber's publications are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,13 +37,12 @@ impl Format {
                 &publication.payload,
             ),
             Self::WebSocketJson => {
-                let mut text = String::new();
-                write_json(&mut text, publication, position);
-                websocket::encode::write_frame(out, Opcode::Text, text.as_bytes());
+                with_text_frame(out, |out| write_json(out, publication, position));
             }
             Self::EventStream => {
-                let id = position.to_string();
-                with_chunk(out, |out| write_event(out, publication, &id));
+                let mut space = [0; ID_BYTES_MAX];
+                let id = position.write_to(&mut space);
+                with_chunk(out, |out| write_event(out, publication, id));
             }
         }
     }
@@ -65,6 +66,19 @@ impl Format {
             }
         }
     }
+}
+
+/// Appends what `write` writes as one text frame.
+fn with_text_frame(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    // The header's size depends on the payload's: the longest is reserved, what is too much goes.
+    let start = out.len();
+    out.extend_from_slice(&[0; HEADER_BYTES_MAX]);
+    write(out);
+    let payload_bytes = out.len() - start - HEADER_BYTES_MAX;
+    let (header, length) = frame_header(Opcode::Text, payload_bytes);
+    out[start + HEADER_BYTES_MAX - length..start + HEADER_BYTES_MAX]
+        .copy_from_slice(&header[..length]);
+    out.drain(start..start + HEADER_BYTES_MAX - length);
 }
 
 /// Appends what `write` writes as one HTTP chunk (RFC 9112 7.1).
@@ -104,48 +118,72 @@ fn write_event(out: &mut Vec<u8>, publication: &Publication, id: &str) {
     debug_assert!(encoded.is_ok());
 }
 
-fn write_json(out: &mut String, publication: &Publication, position: Position) {
-    // Writing to a String cannot fail.
-    let _ = write!(out, "{{\"id\":\"{position}\"");
+fn write_json(out: &mut Vec<u8>, publication: &Publication, position: Position) {
+    let mut space = [0; ID_BYTES_MAX];
+    put(out, "{\"id\":\"");
+    put(out, position.write_to(&mut space));
+    put(out, "\"");
     if let Some(event) = &publication.event {
-        out.push_str(",\"event\":");
+        put(out, ",\"event\":");
         write_json_string(out, event);
     }
     match (publication.kind, std::str::from_utf8(&publication.payload)) {
         (PublicationKind::Json, Ok(json)) => {
-            out.push_str(",\"data\":");
-            out.push_str(json);
+            put(out, ",\"data\":");
+            put(out, json);
         }
         (PublicationKind::Text, Ok(text)) => {
-            out.push_str(",\"text\":");
+            put(out, ",\"text\":");
             write_json_string(out, text);
         }
         _ => {
-            out.push_str(",\"base64\":\"");
-            STANDARD.encode_string(&publication.payload[..], out);
-            out.push('"');
+            put(out, ",\"base64\":\"");
+            write_base64(out, &publication.payload);
+            put(out, "\"");
         }
     }
-    out.push('}');
+    put(out, "}");
+}
+
+fn put(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    let start = out.len();
+    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    // The space is exactly what base64 with padding takes.
+    let written = STANDARD.encode_slice(bytes, &mut out[start..]).unwrap_or(0);
+    out.truncate(start + written);
 }
 
 /// Appends a JSON string (RFC 8259 7).
-fn write_json_string(out: &mut String, text: &str) {
-    out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            control if (control as u32) < 0x20 => {
-                let _ = write!(out, "\\u{:04x}", control as u32);
-            }
-            plain => out.push(plain),
-        }
+fn write_json_string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    let mut plain = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let escape: &[u8] = match byte {
+            b'"' => b"\\\"",
+            b'\\' => b"\\\\",
+            b'\n' => b"\\n",
+            b'\r' => b"\\r",
+            b'\t' => b"\\t",
+            0..0x20 => &[
+                b'\\',
+                b'u',
+                b'0',
+                b'0',
+                b'0' + (byte >> 4),
+                b"0123456789abcdef"[usize::from(byte & 15)],
+            ],
+            _ => continue,
+        };
+        out.extend_from_slice(&text.as_bytes()[plain..at]);
+        out.extend_from_slice(escape);
+        plain = at + 1;
     }
-    out.push('"');
+    out.extend_from_slice(&text.as_bytes()[plain..]);
+    out.push(b'"');
 }
 
 #[cfg(test)]
@@ -187,6 +225,11 @@ mod tests {
     fn json_escapes_text_and_embeds_json() {
         let text = encoded(Format::WebSocketJson, &publication(PublicationKind::Text, b"\"\n\x01"));
         assert_eq!(&text[2..], br#"{"id":"a-3","text":"\"\n\u0001"}"#);
+        let all: String = (0..=0x7F_u8).map(char::from).chain("é\u{1F600}".chars()).collect();
+        let escaped =
+            encoded(Format::WebSocketJson, &publication(PublicationKind::Text, all.as_bytes()));
+        let value: serde_json::Value = serde_json::from_slice(&escaped[4..]).expect("JSON");
+        assert_eq!(value["text"], all);
         let json = encoded(Format::WebSocketJson, &publication(PublicationKind::Json, b"[1]"));
         assert_eq!(&json[2..], br#"{"id":"a-3","data":[1]}"#);
     }

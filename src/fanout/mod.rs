@@ -22,6 +22,7 @@ pub use publication::{Position, Publication, PublicationKind, UnknownId};
 pub use replica::{Answer, Replica};
 
 use crate::limits::{CHANNELS_PER_SHARD_MAX, LOG_BLOCKS_MAX, SUBSCRIPTIONS_PER_SHARD_MAX};
+use crate::mailbox::ShardId;
 use crate::memory::{BlockPool, Key, Slab, Spans};
 use hashbrown::HashMap;
 use std::collections::VecDeque;
@@ -116,6 +117,8 @@ pub struct Pulled {
 /// All replicas of a shard and who reads them.
 #[derive(Debug)]
 pub struct Fanout {
+    /// The shard's number in the upper 8 bits, as in [`Publication::sender`].
+    shard_bits: u64,
     replicas: Slab<Replica>,
     names: NameMap<Key>,
     subscriptions: Slab<Subscription>,
@@ -126,10 +129,11 @@ pub struct Fanout {
 }
 
 impl Fanout {
-    /// An empty one, whose tables hash names with `seed`.
+    /// An empty one for `shard`, whose tables hash names with `seed`.
     #[must_use]
-    pub fn new(seed: foldhash::quality::RandomState) -> Self {
+    pub fn new(shard: ShardId, seed: foldhash::quality::RandomState) -> Self {
         Self {
+            shard_bits: u64::from(shard) << 56,
             replicas: Slab::new(CHANNELS_PER_SHARD_MAX),
             names: HashMap::with_hasher(seed),
             subscriptions: Slab::new(SUBSCRIPTIONS_PER_SHARD_MAX),
@@ -326,7 +330,8 @@ impl Fanout {
                 continue;
             }
             let Some(replica) = self.replicas.get(subscription.replica) else { continue };
-            let skipped = subscription.skips_own.then_some(subscription.sink.connection);
+            let own = self.shard_bits | subscription.sink.connection.to_bits();
+            let skipped = subscription.skips_own.then_some(own);
             match replica.pull(subscription.format, subscription.cursor, skipped, bytes_left, spans)
             {
                 Some(taken) => {

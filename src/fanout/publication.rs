@@ -48,6 +48,21 @@ impl fmt::Display for Position {
     }
 }
 
+impl Position {
+    /// Writes the id without allocating; `space` holds any.
+    pub(super) fn write_to<'a>(&self, space: &'a mut [u8; ID_BYTES_MAX]) -> &'a str {
+        use std::io::Write as _;
+        let mut rest = &mut space[..];
+        // Sixteen digits, a dash and twenty digits are the most there can be.
+        let written = write!(rest, "{self}").map(|()| ID_BYTES_MAX - rest.len());
+        let length = written.unwrap_or(0);
+        std::str::from_utf8(&space[..length]).unwrap_or_default()
+    }
+}
+
+/// Bytes of the longest id.
+pub(super) const ID_BYTES_MAX: usize = 16 + 1 + 20;
+
 /// The text is no id of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an id that this server gave out")]
@@ -78,6 +93,8 @@ mod tests {
     fn an_id_reads_back_and_nothing_else_does() {
         let position = Position { epoch: 0xABC, offset: 42 };
         assert_eq!(position.to_string().parse(), Ok(position));
+        let longest = Position { epoch: u64::MAX, offset: u64::MAX };
+        assert_eq!(longest.write_to(&mut [0; ID_BYTES_MAX]), longest.to_string());
         for text in
             ["", "-", "1-", "-1", "+1-1", "1-+1", "g-1", "1-a", "1-1-1", "1-99999999999999999999"]
         {

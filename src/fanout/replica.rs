@@ -307,11 +307,11 @@ impl Replica {
         &self,
         format: Format,
         cursor: u64,
-        skipped: Option<Key>,
+        skipped: Option<u64>,
         bytes_max: usize,
         spans: &mut Spans,
     ) -> Option<Taken> {
         let log = self.formats[format as usize].log.as_ref()?;
-        log.pull(cursor, skipped.map(Key::to_bits), bytes_max, spans)
+        log.pull(cursor, skipped, bytes_max, spans)
     }
 }

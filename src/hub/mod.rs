@@ -206,7 +206,7 @@ impl Hub {
             home_hash: foldhash::quality::FixedState::with_seed(seed),
             homes: HashMap::with_hasher(table_hash.clone()),
             behind: VecDeque::new(),
-            fanout: Fanout::new(table_hash),
+            fanout: Fanout::new(shard, table_hash),
             ingest_pool: BlockPool::new(BLOCK_BYTES, ARENA_BLOCKS_MAX),
             ingest: None,
             outbound: (0..shards).map(|_| VecDeque::new()).collect(),
@@ -237,7 +237,7 @@ impl Hub {
     /// When the publication is refused here; a refusal at the home comes as an event.
     pub fn publish(
         &mut self,
-        channel: &str,
+        channel: &Arc<str>,
         bytes: &[u8],
         draft: Draft,
         now: Monotonic,
@@ -257,7 +257,7 @@ impl Hub {
             self.order(channel, publication, self.shard, draft.confirm, now);
         } else {
             let mail = HubMail::Publish {
-                channel: Arc::from(channel),
+                channel: Arc::clone(channel),
                 publication,
                 confirm: draft.confirm,
             };

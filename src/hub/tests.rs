@@ -36,7 +36,8 @@ fn subscribe(hub: &mut Hub, index: u32, head: &mut u32, after: Option<Position>,
 }
 
 fn publish(hub: &mut Hub, text: &str) {
-    hub.publish("news", text.as_bytes(), Draft::of(PublicationKind::Text), NOW).expect("small");
+    hub.publish(&Arc::from("news"), text.as_bytes(), Draft::of(PublicationKind::Text), NOW)
+        .expect("small");
 }
 
 fn pulled(hub: &mut Hub, head: u32) -> Vec<String> {
@@ -149,7 +150,7 @@ fn an_idempotency_key_publishes_once() {
     };
     let mut positions = Vec::new();
     for _ in 0..2 {
-        hubs[home].publish("news", b"x", draft(), NOW).expect("small");
+        hubs[home].publish(&Arc::from("news"), b"x", draft(), NOW).expect("small");
         let Some(HubEvent::Published { result, .. }) = hubs[home].poll_event() else {
             panic!("confirmed")
         };

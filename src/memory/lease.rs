@@ -85,6 +85,7 @@ pub struct LeasePool {
     free: Vec<u16>,
     /// Which buffers are out.
     lent: Vec<bool>,
+    outstanding: usize,
 }
 
 impl LeasePool {
@@ -97,6 +98,7 @@ impl LeasePool {
             region: Rc::new(Region { bytes, lease_bytes }),
             free: (0..count).rev().collect(),
             lent: vec![false; usize::from(count)],
+            outstanding: 0,
         }
     }
 
@@ -114,6 +116,7 @@ impl LeasePool {
         let lent = &mut self.lent[usize::from(index)];
         assert!(!*lent, "lease {index} is out already");
         *lent = true;
+        self.outstanding += 1;
         Lease { region: Rc::clone(&self.region), index, filled: 0 }
     }
 
@@ -149,6 +152,7 @@ impl LeasePool {
         let lent = &mut self.lent[usize::from(lease.index)];
         assert!(*lent, "lease {} was given back twice", lease.index);
         *lent = false;
+        self.outstanding -= 1;
         lease.index
     }
 
@@ -160,8 +164,8 @@ impl LeasePool {
 
     /// Buffers that are out.
     #[must_use]
-    pub fn outstanding(&self) -> usize {
-        self.lent.iter().filter(|lent| **lent).count()
+    pub const fn outstanding(&self) -> usize {
+        self.outstanding
     }
 
     /// Buffers that can be lent at once.

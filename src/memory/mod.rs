@@ -10,10 +10,13 @@
 #![allow(unsafe_code, reason = "append-only blocks share bytes that the type system cannot split")]
 
 pub mod block;
+pub mod counting;
 pub mod lease;
+pub mod pages;
 pub mod slab;
 
 pub use block::{Arena, BlockPool, BlockWriter, Payload, Span, SpanBlock};
+pub use counting::{Counting, allocations};
 pub use lease::{Lease, LeasePool};
 pub use slab::{Key, Slab};
 

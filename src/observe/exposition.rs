@@ -21,6 +21,13 @@ pub fn render(board: &Board) -> String {
             let _ = writeln!(text, "{name}{{shard=\"{shard}\"}} {}", counters[row].3);
         }
     }
+    let _ = writeln!(
+        text,
+        "# HELP headwater_allocations_total Allocations of the whole process.\n\
+         # TYPE headwater_allocations_total counter\n\
+         headwater_allocations_total {}",
+        crate::memory::allocations()
+    );
     text
 }
 
@@ -37,6 +44,7 @@ mod tests {
         assert!(text.contains("headwater_connections_accepted_total{shard=\"1\"} 3\n"));
         let helps = text.lines().filter(|line| line.starts_with("# HELP")).count();
         let values = text.lines().filter(|line| !line.starts_with('#')).count();
-        assert_eq!(values, 2 * helps);
+        // One metric is the process's, not a shard's.
+        assert_eq!(values, 2 * (helps - 1) + 1);
     }
 }

@@ -135,6 +135,7 @@ impl<R: Ring> Shard<R> {
         self.fan_out();
         self.flush_all();
         self.send_mail();
+        self.count_ring();
         if let Some(since) = self.world.second_passed() {
             self.tick(since);
         }
@@ -374,6 +375,7 @@ impl<R: Ring> Shard<R> {
             let mut context = self.world.context(key);
             let consumed = session::receive(connection, bytes, &mut self.storage, &mut context);
             connection.inbox.push(&lease.filled()[consumed..]);
+            peer.inbox_waits = !connection.wants_input();
         } else {
             connection.inbox.push(bytes);
             self.read_inbox(key);
@@ -390,6 +392,7 @@ impl<R: Ring> Shard<R> {
         let mut context = self.world.context(key);
         let consumed = session::receive(connection, &mut kept, &mut self.storage, &mut context);
         connection.inbox.put_back(kept, consumed);
+        peer.inbox_waits = !connection.wants_input();
     }
 
     fn on_end_of_stream(&mut self, key: Key) {
@@ -763,16 +766,20 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn tick(&mut self, second: u64) {
-        self.world.tick(second);
-        let counters = self.world.counters();
-        counters.connections.set(self.peers.len() as u64);
+    fn count_ring(&self) {
         let ring = self.ring.counters();
+        let counters = self.world.counters();
         counters.enters.set(ring.enters);
         counters.submitted.set(ring.submitted);
         counters.completed.set(ring.completed);
         counters.overflows.set(ring.overflows);
         counters.leases_out.set(ring.leases_out);
+    }
+
+    fn tick(&mut self, second: u64) {
+        self.world.tick(second);
+        let counters = self.world.counters();
+        counters.connections.set(self.peers.len() as u64);
         let bytes = self.ring.resident_bytes()
             + self.peers.resident_bytes()
             + self.wheel.resident_bytes()

@@ -1,4 +1,4 @@
-//! A timer wheel: one deadline per connection, twelve bytes each.
+//! A timer wheel: one deadline per connection, sixteen bytes each.
 //!
 //! Deadlines are ticks; a bucket is a list through the connections' own links. Activity does not
 //! touch the wheel: a connection looks at its clock when its deadline comes and asks for another.
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 #[derive(Clone, Copy, Debug)]
 struct Link {
-    key: Key,
+    generation: u32,
     next: u32,
     previous: u32,
     deadline: u32,
@@ -20,7 +20,7 @@ const END: u32 = u32::MAX;
 /// The deadline of a connection without one.
 const NEVER: u32 = u32::MAX;
 
-const FREE: Link = Link { key: Key::NONE, next: END, previous: END, deadline: NEVER };
+const FREE: Link = Link { generation: 0, next: END, previous: END, deadline: NEVER };
 
 /// The wheel.
 #[derive(Debug)]
@@ -49,7 +49,8 @@ impl Wheel {
         let deadline = (tick_of(now) + ticks).max(self.tick);
         let bucket = deadline as usize % TIMER_BUCKETS;
         let first = self.buckets[bucket];
-        self.links[index] = Link { key, next: first, previous: END, deadline };
+        self.links[index] =
+            Link { generation: key.generation, next: first, previous: END, deadline };
         if first != END {
             self.links[first as usize].previous = key.index;
         }
@@ -59,7 +60,8 @@ impl Wheel {
     /// Sets a connection's deadline if it is earlier than the one it has.
     pub(super) fn bring_forward(&mut self, key: Key, after_ms: u64, now: Monotonic) {
         let deadline = tick_of(now) + after_ms.div_ceil(TIMER_TICK_MS).max(1) as u32;
-        let present = self.links.get(key.index as usize).filter(|link| link.key == key);
+        let present =
+            self.links.get(key.index as usize).filter(|link| link.generation == key.generation);
         if present.is_none_or(|link| link.deadline > deadline) {
             self.schedule(key, after_ms, now);
         }
@@ -67,7 +69,8 @@ impl Wheel {
 
     /// Takes a connection's deadline away.
     pub(super) fn cancel(&mut self, key: Key) {
-        if self.links.get(key.index as usize).is_some_and(|link| link.key == key) {
+        if self.links.get(key.index as usize).is_some_and(|link| link.generation == key.generation)
+        {
             self.unlink(key.index);
         }
     }
@@ -81,7 +84,7 @@ impl Wheel {
                 let link = self.links[index as usize];
                 if link.deadline <= present {
                     self.unlink(index);
-                    return Some(link.key);
+                    return Some(Key { index, generation: link.generation });
                 }
                 index = link.next;
             }

@@ -129,10 +129,11 @@ impl World {
             Mail::Live(from, mail) => self.live.receive(from, mail, self.now),
             Mail::Media(source) => self.receive_media(source),
             Mail::Publish { channel, json } => {
+                let channel = Arc::from(channel);
                 let draft = Draft::of(PublicationKind::Json);
                 let now = self.now.monotonic;
                 if let Err(error) = self.hub.publish(&channel, json.as_bytes(), draft, now) {
-                    tracing::warn!(%error, channel, "a message of this process was refused");
+                    tracing::warn!(%error, %channel, "a message of this process was refused");
                 }
             }
             Mail::Drain => {}
