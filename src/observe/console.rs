@@ -10,6 +10,7 @@
 //! Deliberately absent: the state the console polls (`/console/state.json`, made by the server),
 //! and compression (the pages are opened from the machine or the network beside it).
 
+use crate::memory::Payload;
 use std::sync::LazyLock;
 
 /// A file to serve.
@@ -19,6 +20,8 @@ pub struct Asset {
     pub content_type: &'static str,
     /// The body.
     pub bytes: &'static [u8],
+    /// The same as a payload, so that it is sent by reference.
+    pub payload: &'static Payload,
     /// For `ETag`, with its quotes; changes exactly when the bytes do.
     pub etag: &'static str,
     /// For `Content-Security-Policy`.
@@ -36,10 +39,11 @@ pub fn asset(path: &str) -> Option<Asset> {
         path => path,
     };
     let index = FILES.iter().position(|file| file.path == path)?;
-    let (file, etag) = (FILES.get(index)?, ETAGS.get(index)?);
+    let (file, etag, payload) = (FILES.get(index)?, ETAGS.get(index)?, PAYLOADS.get(index)?);
     Some(Asset {
         content_type: file.content_type,
         bytes: file.bytes,
+        payload,
         etag,
         content_security_policy: if path.starts_with("/examples/") {
             EXAMPLES_CONTENT_SECURITY_POLICY
@@ -106,6 +110,10 @@ static FILES: [File; 15] = files! {
     "/vendor/hls.min.js" JAVASCRIPT,
     "/vendor/hls.LICENSE.txt" TEXT,
 };
+
+/// Copied once, at the first request.
+static PAYLOADS: LazyLock<Vec<Payload>> =
+    LazyLock::new(|| FILES.iter().map(|file| Payload::copied_from(file.bytes)).collect());
 
 /// Made once, at the first request: too many bytes to hash while compiling.
 static ETAGS: LazyLock<Vec<String>> =

@@ -6,6 +6,7 @@ use crate::fanout::{Format, Position, PublicationKind, Sink, SubscribeOptions};
 use crate::hub::check_channel_name;
 use crate::limits::{EVENT_NAME_BYTES_MAX, SUBSCRIPTIONS_PER_CONNECTION_MAX};
 use crate::live::StreamName;
+use crate::memory::Span;
 use crate::observe::{console, exposition};
 use crate::session::{Collecting, Conditions, Connection, Protocol, PublishRequest};
 use http1::origin::{Scheme, check_host, check_origin};
@@ -470,7 +471,7 @@ fn asset(connection: &mut Connection, request: &Request<'_>, context: &mut Conte
     let mut head = Head::start(context.scratch, status, context.date)
         .header("ETag", asset.etag)
         .header("Cache-Control", "no-cache")
-        .header("Content-Security-Policy", console::CONTENT_SECURITY_POLICY)
+        .header("Content-Security-Policy", asset.content_security_policy)
         .header("X-Content-Type-Options", "nosniff");
     if !is_current {
         head = head.content_type(asset.content_type).content_length(asset.bytes.len() as u64);
@@ -478,7 +479,7 @@ fn asset(connection: &mut Connection, request: &Request<'_>, context: &mut Conte
     head.persistence(request.version(), persistence).finish();
     connection.outbox.push(context.arena.append(&[context.scratch]));
     if !is_current && request.method() != Method::Head {
-        connection.outbox.push(context.arena.append(&[asset.bytes]));
+        connection.outbox.push(Span::from_payload(asset.payload.clone()));
     }
     after_answer(connection, persistence);
 }
