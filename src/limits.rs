@@ -91,6 +91,8 @@ pub const OUTBOX_SPANS_HIGH: usize = 256;
 
 /// How long a peer may take to send a request's head.
 pub const HTTP_HEAD_MS: u64 = 10_000;
+/// How long a peer may take to send a request's body.
+pub const HTTP_BODY_MS: u64 = 30_000;
 /// How long a kept-alive connection may be idle.
 pub const HTTP_IDLE_MS: u64 = 75_000;
 /// How long a response may make no progress.

@@ -249,10 +249,16 @@ impl Fanout {
 
     /// The home lost publications before `next` that this replica was never told of; `told` hears
     /// the sinks that have to be told of the gap.
-    pub fn on_skipped(&mut self, channel: &str, next: u64, mut told: impl FnMut(Sink, Format)) {
+    pub fn on_skipped(
+        &mut self,
+        channel: &str,
+        next: u64,
+        mut told: impl FnMut(Sink, Format, Position),
+    ) {
         let Some(key) = self.names.get(channel).copied() else { return };
         let Some(replica) = self.replicas.get_mut(key) else { return };
         replica.skip_to(next);
+        let position = Position { epoch: replica.epoch(), offset: next - 1 };
         for format in Format::ALL {
             for index in replica.subscribers(format) {
                 if let Some(subscription) = self
@@ -261,7 +267,7 @@ impl Fanout {
                     .and_then(|key| self.subscriptions.get_mut(key))
                 {
                     subscription.cursor = next;
-                    told(subscription.sink, format);
+                    told(subscription.sink, format, position);
                 }
             }
         }

@@ -489,8 +489,7 @@ impl Hub {
 
     fn on_skipped(&mut self, name: &str, next: u64) {
         let events = &mut self.events;
-        let position = Position { epoch: 0, offset: next - 1 };
-        self.fanout.on_skipped(name, next, |sink, format| {
+        self.fanout.on_skipped(name, next, |sink, format, position| {
             events.push_back(HubEvent::Gap { sink, format, position });
         });
     }

@@ -7,7 +7,7 @@ use super::{Context, Progress, routes};
 use crate::connection::Hold;
 use crate::fanout::{Position, PublicationKind};
 use crate::hub::{Confirm, Draft, PublishError};
-use crate::limits::{HTTP_HEAD_MS, HTTP_IDLE_MS, PUBLICATION_BYTES_MAX};
+use crate::limits::{HTTP_BODY_MS, HTTP_HEAD_MS, HTTP_IDLE_MS, PUBLICATION_BYTES_MAX};
 use crate::session::{Collecting, Connection, Protocol, PublishRequest, Waiting};
 use http1::response::{ErrorResponse, Head, Persistence};
 use http1::{HeaderStorage, Limits, Method, Request, Step, Version};
@@ -24,8 +24,17 @@ pub(super) fn receive(
     }
     let limits = Limits { body_bytes_max: PUBLICATION_BYTES_MAX as u64, ..Limits::default() };
     match state.decoder.receive(input, storage, &limits) {
-        Ok(Step::Incomplete) => Progress::INCOMPLETE,
+        Ok(Step::Incomplete) => {
+            if state.incomplete_since_ms.is_none() {
+                let now = context.now.monotonic;
+                let limit_ms = incomplete_limit_ms(state.decoder.is_in_head());
+                state.incomplete_since_ms = Some(now.as_millis() as u32);
+                connection.wake_after(now, limit_ms);
+            }
+            Progress::INCOMPLETE
+        }
         Ok(Step::Request { consumed, request }) => {
+            state.incomplete_since_ms = None;
             context.counters.requests.add(1);
             routes::route(connection, &request, context);
             Progress::step(consumed)
@@ -37,6 +46,7 @@ pub(super) fn receive(
             Progress { consumed, again: consumed > 0 }
         }
         Ok(Step::End { consumed }) => {
+            state.incomplete_since_ms = None;
             on_end(connection, context);
             Progress::step(consumed)
         }
@@ -220,8 +230,13 @@ pub(super) fn on_timer(connection: &mut Connection, context: &mut Context<'_>) -
             Waiting::Publication { .. } => HTTP_IDLE_MS,
         };
     }
-    let idle = state.decoder.is_between_requests() && connection.inbox.is_empty();
-    if !idle {
+    if let Some(since_ms) = state.incomplete_since_ms {
+        let now_ms = context.now.monotonic.as_millis() as u32;
+        let limit_ms = incomplete_limit_ms(state.decoder.is_in_head());
+        let elapsed_ms = u64::from(now_ms.wrapping_sub(since_ms));
+        if elapsed_ms < limit_ms {
+            return limit_ms - elapsed_ms;
+        }
         // A head or a body that takes this long is an attack or a dead peer (RFC 9110 15.5.9).
         let response = ErrorResponse::closing(
             408,
@@ -239,6 +254,11 @@ pub(super) fn on_timer(connection: &mut Connection, context: &mut Context<'_>) -
         return HTTP_IDLE_MS;
     }
     HTTP_IDLE_MS - silent_ms
+}
+
+/// How long a head, or else a body, may be incomplete.
+const fn incomplete_limit_ms(is_head: bool) -> u64 {
+    if is_head { HTTP_HEAD_MS } else { HTTP_BODY_MS }
 }
 
 /// An idle connection is closed; one with a request gets its answer first.

@@ -56,6 +56,8 @@ pub struct HttpState {
     pub collecting: Collecting,
     /// What the present request waits for.
     pub waiting: Option<Box<Waiting>>,
+    /// Since when a head or a body is incomplete, in milliseconds of the monotonic clock.
+    pub incomplete_since_ms: Option<u32>,
 }
 
 /// What is done with a body.

@@ -170,6 +170,11 @@ impl Decoder {
         self.state == State::Head && self.scanned == 0
     }
 
+    /// Whether the next byte belongs to a head; otherwise it belongs to a body.
+    pub fn is_in_head(&self) -> bool {
+        self.state == State::Head
+    }
+
     fn head<'a>(
         &mut self,
         input: &'a [u8],
