@@ -226,7 +226,14 @@ impl Demo {
             }
         }
         #[cfg(feature = "av1")]
-        return Self { _encoder: senders.pop().and_then(start_encoder), _stop: stop };
+        {
+            let encoder = senders.pop().and_then(start_encoder);
+            if let Some(worker) = &encoder {
+                let counters = std::sync::Arc::clone(worker.counters());
+                server.board().add_side(move || counters.all());
+            }
+            Self { _encoder: encoder, _stop: stop }
+        }
         #[cfg(not(feature = "av1"))]
         Self { _stop: stop }
     }

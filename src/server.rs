@@ -65,6 +65,7 @@ pub struct Server {
     /// Further queues into the first shard, for threads that feed the server.
     feeds: Vec<SideSender<Mail>>,
     addresses: Vec<(Role, SocketAddr)>,
+    board: Arc<Board>,
 }
 
 /// Messages that side threads may have on their way to a shard.
@@ -94,8 +95,13 @@ impl Server {
             .map(|(role, address)| ListenerInfo { role: *role, is_local: is_loopback(*address) })
             .collect();
         let (ready, started) = std::sync::mpsc::channel();
-        let mut server =
-            Self { shards: Vec::new(), senders: Vec::new(), feeds: Vec::new(), addresses };
+        let mut server = Self {
+            shards: Vec::new(),
+            senders: Vec::new(),
+            feeds: Vec::new(),
+            addresses,
+            board: Arc::clone(&board),
+        };
         let posts = mesh(shards as u8, MAILBOX_MESSAGES);
         for (number, (mut post, listeners)) in posts.into_iter().zip(listeners).enumerate() {
             server.senders.push(post.side_sender(SIDE_MESSAGES));
@@ -130,6 +136,12 @@ impl Server {
             }
         }
         Ok(server)
+    }
+
+    /// What is known of all shards.
+    #[must_use]
+    pub const fn board(&self) -> &Arc<Board> {
+        &self.board
     }
 
     /// Where the server listens.

@@ -9,6 +9,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug)]
 pub struct Board {
     shards: Vec<Arc<ShardBoard>>,
+    /// What threads beside the shards count.
+    sides: Mutex<Vec<SideCounters>>,
+}
+
+/// Counters of a thread beside the shards.
+struct SideCounters(Box<dyn Fn() -> Vec<SideCount> + Send>);
+
+/// A count that only grows: metric name, help, value.
+pub type SideCount = (&'static str, &'static str, u64);
+
+impl std::fmt::Debug for SideCounters {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("SideCounters")
+    }
 }
 
 /// One shard's part.
@@ -80,7 +94,21 @@ impl Board {
     /// A board of `shards` shards.
     #[must_use]
     pub fn new(shards: usize) -> Self {
-        Self { shards: (0..shards).map(|_| Arc::default()).collect() }
+        let shards = (0..shards).map(|_| Arc::default()).collect();
+        Self { shards, sides: Mutex::default() }
+    }
+
+    /// Shows what a thread beside the shards counts.
+    pub fn add_side(&self, counts: impl Fn() -> Vec<SideCount> + Send + 'static) {
+        let mut sides = self.sides.lock().unwrap_or_else(PoisonError::into_inner);
+        sides.push(SideCounters(Box::new(counts)));
+    }
+
+    /// What threads beside the shards count now.
+    #[must_use]
+    pub fn side_counts(&self) -> Vec<SideCount> {
+        let sides = self.sides.lock().unwrap_or_else(PoisonError::into_inner);
+        sides.iter().flat_map(|SideCounters(counts)| counts()).collect()
     }
 
     /// Every shard's part.

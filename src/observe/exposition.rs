@@ -21,6 +21,9 @@ pub fn render(board: &Board) -> String {
             let _ = writeln!(text, "{name}{{shard=\"{shard}\"}} {}", counters[row].3);
         }
     }
+    for (name, help, value) in board.side_counts() {
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}");
+    }
     let _ = writeln!(
         text,
         "# HELP headwater_allocations_total Allocations of the whole process.\n\

@@ -100,6 +100,23 @@ pub struct Counters {
     pub failures: AtomicU64,
 }
 
+impl Counters {
+    /// Every counter: metric name, help, value.
+    #[must_use]
+    pub fn all(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        vec![
+            ("headwater_encoder_pictures_total", "Pictures encoded.", value(&self.submitted)),
+            ("headwater_encoder_late_total", "Late pictures dropped.", value(&self.late)),
+            ("headwater_encoder_refused_total", "Pictures refused.", value(&self.refused)),
+            ("headwater_encoder_packets_total", "Packets sent on.", value(&self.packets)),
+            ("headwater_encoder_bytes_total", "Bytes of packets.", value(&self.bytes)),
+            ("headwater_encoder_lost_total", "Pictures without a packet.", value(&self.lost)),
+            ("headwater_encoder_failures_total", "Encoders that failed.", value(&self.failures)),
+        ]
+    }
+}
+
 fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
 }
