@@ -93,6 +93,14 @@ pub(crate) fn long() -> Vec<Step> {
             vec![cargo("bench --locked --workspace --profile ci -- --test")],
         ),
         Step::new(
+            "instructions",
+            "hot paths take the instructions and allocations that benches/instructions.txt says",
+            vec![cargo(
+                "run --locked --profile ci -p headwater-check --bin headwater-instructions",
+            )],
+        )
+        .needs(&["valgrind", "getconf"]),
+        Step::new(
             "dependencies",
             "licences, bans and sources of everything we link",
             vec![
