@@ -20,8 +20,6 @@ pub const COMPLETION_ENTRIES: u32 = 8192;
 pub const SLOTS_PER_CELL_MAX: u32 = 1 << 20;
 /// Cells of a shard.
 pub const CELLS_MAX: u8 = 128;
-/// Direct descriptors of a cell that stay free, so that an accept always has a slot.
-pub const RESERVED_SLOTS_MAX: u32 = 64;
 /// Connections waiting to be accepted.
 pub const LISTEN_BACKLOG: i32 = 4096;
 

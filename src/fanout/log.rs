@@ -27,6 +27,8 @@ pub(super) struct FormatLog {
     bytes: usize,
     /// Bytes appended since a sweep last ended.
     unswept: usize,
+    /// The table of a block that was dropped, for the next one.
+    spare_ends: Vec<(u32, u64)>,
 }
 
 #[derive(Debug)]
@@ -41,7 +43,7 @@ struct LogBlock {
 impl FormatLog {
     /// An empty log that begins with offset `next`.
     pub(super) const fn new(next: u64) -> Self {
-        Self { blocks: VecDeque::new(), next, bytes: 0, unswept: 0 }
+        Self { blocks: VecDeque::new(), next, bytes: 0, unswept: 0, spare_ends: Vec::new() }
     }
 
     /// The oldest offset that can be pulled.
@@ -66,7 +68,8 @@ impl FormatLog {
         let fits = self.blocks.back().is_some_and(|block| block.block.room() >= encoded.len());
         if !fits {
             let block = self.new_block(encoded.len(), pool);
-            self.blocks.push_back(LogBlock { block, first: self.next, ends: Vec::new() });
+            let ends = std::mem::take(&mut self.spare_ends);
+            self.blocks.push_back(LogBlock { block, first: self.next, ends });
         }
         // The branch above left a block with room at the back.
         let newest = self.blocks.back_mut().expect("a newest block");
@@ -108,6 +111,8 @@ impl FormatLog {
     fn drop_oldest(&mut self) {
         if let Some(block) = self.blocks.pop_front() {
             self.bytes -= block.block.len();
+            self.spare_ends = block.ends;
+            self.spare_ends.clear();
         }
     }
 

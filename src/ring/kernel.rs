@@ -9,13 +9,13 @@ use super::buffers::{BufferRing, GROUP};
 use super::listener::Listener;
 use super::table::{Entry, Held, Table};
 use super::{
-    Armed, Cell, Completion, Doorbell, Failure, ListenerId, Op, Refusal, Refused, Ring,
-    RingCounters, RingError, Socket, Token, Wait,
+    AcceptCount, Armed, Cell, Completion, Doorbell, Failure, ListenerId, Op, Refusal, Refused,
+    Ring, RingCounters, RingError, Socket, Token, Wait,
 };
 use crate::memory::{Key, Lease, LeasePool, Spans};
 use crate::time::{Monotonic, Now, Wall};
 use io_uring::squeue::Flags;
-use io_uring::types::{Fd, Fixed, SubmitArgs, Timespec};
+use io_uring::types::{DestinationSlot, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{Builder, IoUring, cqueue, opcode, squeue};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsRawFd, OwnedFd};
@@ -68,7 +68,6 @@ pub struct KernelRing {
 struct CellRing {
     ring: IoUring,
     buffers: Option<BufferRing>,
-    overflows: u32,
 }
 
 impl std::fmt::Debug for CellRing {
@@ -301,6 +300,9 @@ impl KernelRing {
     /// Moves what a cell completed to `arrived`.
     fn reap(&mut self, cell: Cell) {
         let number = usize::from(cell);
+        // The kernel keeps completions aside while the queue is full, and says so here.
+        let overflows = self.cells[number].ring.submission().cq_overflow();
+        self.counters.overflows += u64::from(overflows);
         let mut queue = self.cells[number].ring.completion();
         // The queue borrows the ring, so what it held is taken out first.
         let mut reaped: smallvec::SmallVec<[cqueue::Entry; 64]> = smallvec::SmallVec::new();
@@ -309,15 +311,11 @@ impl KernelRing {
             if reaped.is_empty() {
                 break;
             }
-            let overflow = queue.overflow();
             drop(queue);
             for entry in reaped.drain(..) {
                 self.counters.completed += 1;
                 self.translate(cell, &entry);
             }
-            let seen = &mut self.cells[number].overflows;
-            self.counters.overflows += u64::from(overflow.wrapping_sub(*seen));
-            *seen = overflow;
             queue = self.cells[number].ring.completion();
         }
     }
@@ -488,13 +486,20 @@ impl Ring for KernelRing {
                 });
             }
             Op::Close { socket, token, armed } => self.push_close(socket, token, armed),
-            Op::Accept { listener, cell } => {
+            Op::Accept { listener, cell, count } => {
                 let descriptor = Fd(self.listeners[usize::from(listener.0)].raw());
-                let sqe = opcode::AcceptMulti::new(descriptor)
-                    .allocate_file_index(true)
-                    .build()
-                    .user_data(Self::accept_data(listener));
-                self.submit(cell, &sqe)
+                let sqe = match count {
+                    AcceptCount::One => {
+                        let (no_address, no_length) = (std::ptr::null_mut(), std::ptr::null_mut());
+                        opcode::Accept::new(descriptor, no_address, no_length)
+                            .file_index(Some(DestinationSlot::auto_target()))
+                            .build()
+                    }
+                    AcceptCount::Many => {
+                        opcode::AcceptMulti::new(descriptor).allocate_file_index(true).build()
+                    }
+                };
+                self.submit(cell, &sqe.user_data(Self::accept_data(listener)))
             }
             Op::CancelAccept { listener, cell } => {
                 let sqe = opcode::AsyncCancel::new(Self::accept_data(listener)).build();
@@ -597,7 +602,7 @@ impl Ring for KernelRing {
         let (count, bytes) = (self.options.ring_buffers, self.options.ring_buffer_bytes);
         let buffers = BufferRing::register(&submitter, count, bytes)
             .map_err(failed("io_uring_register(PBUF_RING)"))?;
-        self.cells.push(CellRing { ring, buffers: Some(buffers), overflows: 0 });
+        self.cells.push(CellRing { ring, buffers: Some(buffers) });
         Ok(number as Cell)
     }
 

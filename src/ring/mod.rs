@@ -66,12 +66,14 @@ pub type Token = Key;
 /// What a shard asks for.
 #[derive(Debug)]
 pub enum Op {
-    /// Accept connections into direct descriptors of `cell` until told otherwise (multishot).
+    /// Accept connections into direct descriptors of `cell`.
     Accept {
         /// Whose connections.
         listener: ListenerId,
         /// The cell that takes them.
         cell: Cell,
+        /// How many.
+        count: AcceptCount,
     },
     /// End an accept.
     CancelAccept {
@@ -140,6 +142,16 @@ pub enum Op {
         /// What is in flight and would keep the socket open.
         armed: Armed,
     },
+}
+
+/// How many connections an accept takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptCount {
+    /// One; it has to be armed again.
+    One,
+    /// All that come, until told otherwise (multishot). One enter may bring as many as the backlog
+    /// holds, and those that find no free slot are dropped.
+    Many,
 }
 
 /// Long-lived ops that a close has to cancel.

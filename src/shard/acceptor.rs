@@ -1,12 +1,14 @@
-//! Which cell accepts, and whether.
+//! Which cell accepts, and how.
 //!
-//! An accept that finds the table of direct descriptors full drops the connection it took, so a cell
-//! stops accepting while it still has slots in reserve and the next one goes on, with the listener
-//! open all the time. When no cell has room, connections wait in the listener's backlog.
+//! An accept that finds the table of direct descriptors full drops the connection it took, and a
+//! multishot accept may take a whole backlog in one enter. So a cell accepts many at a time only
+//! while a whole backlog of every listener fits; then one at a time, as many as there are free
+//! slots; then the next cell goes on. When no cell has room, connections wait in the listener's
+//! backlog.
 
 use super::ListenerInfo;
-use crate::limits::RESERVED_SLOTS_MAX;
-use crate::ring::{Cell, Failure, ListenerId, Op, Ring, Socket};
+use crate::limits::LISTEN_BACKLOG;
+use crate::ring::{AcceptCount, Cell, Failure, ListenerId, Op, Ring, Socket};
 use crate::time::Monotonic;
 use std::time::Duration;
 
@@ -28,8 +30,8 @@ pub(super) struct Acceptor {
 #[derive(Debug)]
 struct Listening {
     info: ListenerInfo,
-    /// The cell its accept is armed on.
-    armed: Option<Cell>,
+    /// The accept in flight.
+    armed: Option<(Cell, AcceptCount)>,
     /// Whether that accept was told to end.
     ending: bool,
 }
@@ -68,23 +70,24 @@ impl Acceptor {
             }
             self.rest_until = None;
         }
-        let Some(cell) = self.cell_with_room(ring) else { return };
-        self.accepting = cell;
-        for (number, listening) in self.listeners.iter_mut().enumerate() {
-            if listening.armed.is_none() {
-                let op = Op::Accept { listener: ListenerId(number as u8), cell };
-                if ring.push(op).is_ok() {
-                    listening.armed = Some(cell);
-                    listening.ending = false;
-                }
+        for number in 0..self.listeners.len() {
+            if self.listeners[number].armed.is_some() {
+                continue;
+            }
+            let Some((cell, count)) = self.place(ring) else { return };
+            self.accepting = cell;
+            let op = Op::Accept { listener: ListenerId(number as u8), cell, count };
+            if ring.push(op).is_ok() {
+                self.listeners[number].armed = Some((cell, count));
+                self.listeners[number].ending = false;
             }
         }
     }
 
     pub(super) fn on_accepted<R: Ring>(&mut self, socket: Socket, ring: &mut R) {
         self.used[usize::from(socket.cell())] += 1;
-        if self.used[usize::from(socket.cell())] >= self.slots - self.reserve() {
-            self.cancel(socket.cell(), ring);
+        if !self.fits_backlogs(socket.cell()) {
+            self.cancel_many(socket.cell(), ring);
         }
     }
 
@@ -108,34 +111,56 @@ impl Acceptor {
     /// Accepts no more.
     pub(super) fn stop<R: Ring>(&mut self, ring: &mut R) {
         self.stopped = true;
-        for cell in 0..self.used.len() {
-            self.cancel(cell as Cell, ring);
+        for number in 0..self.listeners.len() {
+            self.cancel(number, ring);
         }
     }
 
-    fn cancel<R: Ring>(&mut self, cell: Cell, ring: &mut R) {
-        for (number, listening) in self.listeners.iter_mut().enumerate() {
-            if listening.armed == Some(cell) && !listening.ending {
-                let op = Op::CancelAccept { listener: ListenerId(number as u8), cell };
-                listening.ending = ring.push(op).is_ok();
+    /// Whether a whole backlog of every listener finds a slot in a cell.
+    fn fits_backlogs(&self, cell: Cell) -> bool {
+        let backlogs = self.listeners.len() as u32 * LISTEN_BACKLOG as u32;
+        self.slots.saturating_sub(self.used[usize::from(cell)]) > backlogs
+    }
+
+    fn cancel_many<R: Ring>(&mut self, cell: Cell, ring: &mut R) {
+        for number in 0..self.listeners.len() {
+            if self.listeners[number].armed == Some((cell, AcceptCount::Many)) {
+                self.cancel(number, ring);
             }
         }
     }
 
-    fn reserve(&self) -> u32 {
-        (self.slots / 8).clamp(1, RESERVED_SLOTS_MAX)
+    fn cancel<R: Ring>(&mut self, number: usize, ring: &mut R) {
+        let listening = &mut self.listeners[number];
+        if let Some((cell, _)) = listening.armed
+            && !listening.ending
+        {
+            let op = Op::CancelAccept { listener: ListenerId(number as u8), cell };
+            listening.ending = ring.push(op).is_ok();
+        }
     }
 
-    /// A cell whose reserve is untouched; a new one when there is none.
-    fn cell_with_room<R: Ring>(&mut self, ring: &mut R) -> Option<Cell> {
-        let room = self.slots - self.reserve();
-        let preferred = usize::from(self.accepting);
-        if self.used[preferred] < room {
-            return Some(self.accepting);
-        }
-        if let Some(cell) = self.used.iter().position(|used| *used < room) {
-            return Some(cell as Cell);
-        }
+    /// Where the next accept is armed, and for how many.
+    fn place<R: Ring>(&mut self, ring: &mut R) -> Option<(Cell, AcceptCount)> {
+        let cells = 0..self.used.len() as Cell;
+        let cell = std::iter::once(self.accepting)
+            .chain(cells)
+            .find(|cell| self.has_room(*cell))
+            .or_else(|| self.open_cell(ring))?;
+        let count = if self.fits_backlogs(cell) { AcceptCount::Many } else { AcceptCount::One };
+        Some((cell, count))
+    }
+
+    /// Whether a cell has a slot for one more accept beside those in flight.
+    fn has_room(&self, cell: Cell) -> bool {
+        let in_flight = self
+            .listeners
+            .iter()
+            .filter(|listening| listening.armed.is_some_and(|(armed, _)| armed == cell));
+        self.used[usize::from(cell)] + (in_flight.count() as u32) < self.slots
+    }
+
+    fn open_cell<R: Ring>(&mut self, ring: &mut R) -> Option<Cell> {
         if self.exhausted {
             return None;
         }

@@ -1,0 +1,166 @@
+//! Listeners: made here, several on one address, and handed over by whoever started the process.
+
+use crate::rig::{PATIENCE, Rig, is_available, listener, options, peer, spans};
+use headwater::ring::{
+    AcceptCount, Listener, ListenerOptions, Op, Ring, listeners_from_environment,
+};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+
+const OPTIONS: ListenerOptions = ListenerOptions { backlog: 1024, congestion: None };
+
+#[test]
+fn several_shards_listen_on_one_address() {
+    if !is_available() {
+        return;
+    }
+    let first = listener();
+    let second = Listener::bind(first.address(), &OPTIONS).expect("SO_REUSEPORT");
+    assert_eq!(first.address(), second.address());
+    let address = first.address();
+    let (mut one, mut other) = (Rig::on(options(), first), Rig::on(options(), second));
+    one.accept_on(0);
+    other.accept_on(0);
+    let peers: Vec<_> = (0..64).map(|_| peer(address)).collect();
+    let mut accepted = [0, 0];
+    while accepted.iter().sum::<usize>() < peers.len() {
+        for (rig, count) in [(&mut one, 0), (&mut other, 1)] {
+            rig.enter(crate::rig::at_most(std::time::Duration::from_millis(5)));
+            accepted[count] += rig.take_arrived().len();
+        }
+    }
+    assert!(accepted[0] > 0 && accepted[1] > 0, "the kernel spreads connections: {accepted:?}");
+}
+
+#[test]
+fn an_address_in_use_is_refused_with_the_kernels_reason() {
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let error = Listener::bind(taken.local_addr().unwrap(), &OPTIONS).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+}
+
+#[test]
+fn an_unknown_congestion_control_is_no_reason_not_to_listen() {
+    let options = ListenerOptions { congestion: Some("no such algorithm".to_string()), ..OPTIONS };
+    Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), &options).expect("listens");
+}
+
+#[test]
+fn the_sixth_version_of_the_protocol() {
+    let address = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+    // A machine without the protocol has no loopback address of it.
+    let Ok(listener) = Listener::bind(address, &OPTIONS) else { return };
+    if !is_available() {
+        return;
+    }
+    let mut rig = Rig::on(options(), listener);
+    let (mut peer, socket, token) = rig.connect();
+    assert_eq!(rig.send(socket, token, spans(&[b"hello"])).0, Ok(5));
+    let mut read = [0; 5];
+    peer.read_exact(&mut read).unwrap();
+    assert_eq!(&read, b"hello");
+}
+
+#[test]
+fn several_listeners_of_one_ring_are_told_apart() {
+    if !is_available() {
+        return;
+    }
+    let (first, second) = (listener(), listener());
+    let addresses = [first.address(), second.address()];
+    let mut ring = headwater::ring::KernelRing::new(options(), vec![first, second]).unwrap();
+    assert_eq!(ring.addresses(), addresses);
+    for number in [1_u8, 0] {
+        let listener = headwater::ring::ListenerId(number);
+        ring.push(Op::Accept { listener, cell: 0, count: AcceptCount::Many }).unwrap();
+    }
+    for number in [0_u8, 1, 1, 0] {
+        let _peer = peer(addresses[usize::from(number)]);
+        let deadline = std::time::Instant::now() + PATIENCE;
+        let found = loop {
+            ring.enter(crate::rig::at_most(PATIENCE)).unwrap();
+            match ring.pop() {
+                Some(headwater::ring::Completion::Accepted { listener, .. }) => break listener.0,
+                other => assert!(std::time::Instant::now() < deadline, "{other:?}"),
+            }
+        };
+        assert_eq!(found, number);
+    }
+}
+
+/// Says to the next case, in a process of its own, what it finds there.
+const IN_CHILD: &str = "KERNEL_CASE_HANDED_OVER";
+
+/// Starts the next case in a process of its own, with `descriptor` as its descriptor 3. A shell does
+/// what a service manager would: it moves the descriptor and names the process that shall have it.
+fn start_with(descriptor: OwnedFd, expectation: &str) -> std::process::Child {
+    let script = "exec 3<&0 </dev/null; LISTEN_FDS=1; export LISTEN_FDS
+        if [ \"$KERNEL_CASE_HANDED_OVER\" = other ]; then LISTEN_PID=1; else LISTEN_PID=$$; fi
+        export LISTEN_PID; exec \"$0\" \"$@\"";
+    Command::new("sh")
+        .args(["-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "listener::a_listener_of_another_process_is_taken_over"])
+        .args(["--nocapture", "--test-threads=1"])
+        .env(IN_CHILD, expectation)
+        .stdin(Stdio::from(descriptor))
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn a_listener_of_another_process_is_taken_over() {
+    if !is_available() {
+        return;
+    }
+    match std::env::var(IN_CHILD).as_deref() {
+        Ok("served") => return serve_handed_over(),
+        Ok("other") => {
+            assert!(listeners_from_environment(&OPTIONS).unwrap().is_empty());
+            return;
+        }
+        Ok("wrong") => {
+            listeners_from_environment(&OPTIONS).expect_err("a connection does not listen");
+            return;
+        }
+        _ => {}
+    }
+    let original = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = original.local_addr().unwrap();
+    // Connected before anyone could accept: the queue is handed on with the listener.
+    let mut early = peer(address);
+    early.write_all(b"early").unwrap();
+    let connection = std::net::TcpStream::connect(address).unwrap();
+
+    let mut child = start_with(OwnedFd::from(original), "served");
+    let mut answer = [0; 5];
+    early.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"early");
+    drop(early);
+    assert!(child.wait().unwrap().success(), "the listener was not served");
+
+    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut child = start_with(OwnedFd::from(other), "other");
+    assert!(child.wait().unwrap().success(), "LISTEN_PID names another process");
+    let mut child = start_with(OwnedFd::from(connection), "wrong");
+    assert!(child.wait().unwrap().success(), "only what listens is a listener");
+}
+
+/// Echoes one message of the first connection in the queue.
+fn serve_handed_over() {
+    let mut listeners = listeners_from_environment(&OPTIONS).unwrap();
+    assert_eq!(listeners.len(), 1);
+    let mut rig = Rig::on(options(), listeners.remove(0));
+    rig.accept_on(0);
+    let socket = rig.accepted();
+    let token = rig.token();
+    let message = rig.receive_exactly(socket, token, 5);
+    assert_eq!(rig.send(socket, token, spans(&[&message])).0, Ok(5));
+    // Lives until the peer has read the answer.
+    rig.poll(socket, token);
+    while rig.receive(socket, token).0 != Ok(Vec::new()) {
+        rig.enter(crate::rig::at_most(PATIENCE));
+    }
+}

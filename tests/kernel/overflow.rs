@@ -1,0 +1,141 @@
+//! More completions at once than the queue holds: multishot ops end, completions are kept, nothing
+//! is lost, and the counter says that it happened.
+
+use crate::rig::{POLLED, Rig, options, pattern, peer};
+use headwater::ring::{Completion, Failure, Op, Options, Ring, Token, Wait};
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::time::Duration;
+
+/// A completion queue that a handful of connections fill.
+const fn narrow() -> Options {
+    Options { submission_entries: 8, completion_entries: 8, ..options() }
+}
+
+/// Waits for several completions, so that one enter runs more deferred work than the queue holds.
+const GREEDY: Wait =
+    Wait { timeout: Duration::from_millis(200), completions: 64, batch: Duration::ZERO };
+
+#[test]
+fn polls_that_overflow_are_kept_or_end_and_lose_no_byte() {
+    let Some(mut rig) = Rig::with(narrow()) else { return };
+    let mut connections: Vec<_> = (0..100).map(|_| rig.connect()).collect();
+    for (_, socket, token) in &connections {
+        rig.poll(*socket, *token);
+    }
+    rig.look();
+    for round in 0..3 {
+        for (number, (peer, ..)) in connections.iter_mut().enumerate() {
+            peer.write_all(&pattern(number as u64 * 10 + round, 33)).unwrap();
+        }
+        let mut readable: BTreeMap<Token, bool> = BTreeMap::new();
+        while readable.len() < connections.len() {
+            rig.enter(GREEDY);
+            let arrived = rig.take_arrived();
+            assert!(!arrived.is_empty(), "{} polls of 100 said something", readable.len());
+            for completion in arrived {
+                match completion {
+                    Completion::Readable { token, more, failure: None } => {
+                        let goes_on = readable.entry(token).or_insert(true);
+                        assert!(*goes_on, "a poll that ended says no more");
+                        *goes_on = more;
+                    }
+                    other => panic!("nobody asked for {other:?}"),
+                }
+            }
+        }
+        for (number, (_, socket, token)) in connections.iter().enumerate() {
+            let expected = pattern(number as u64 * 10 + round, 33);
+            assert_eq!(rig.receive_exactly(*socket, *token, 33), expected);
+            if !readable[token] {
+                rig.poll(*socket, *token);
+            }
+        }
+        rig.take_arrived();
+    }
+    let overflows = rig.ring.counters().overflows;
+    for (_, socket, token) in connections {
+        rig.close(socket, token, POLLED);
+    }
+    rig.expect_no_lease_out();
+    assert!(overflows > 0, "completions were kept aside, and the counter does not say so");
+}
+
+#[test]
+fn an_accept_that_overflows_ends_and_loses_no_connection() {
+    let Some(mut rig) = Rig::with(narrow()) else { return };
+    let _peers: Vec<_> = (0..60).map(|_| peer(rig.address)).collect();
+    rig.accept_on(0);
+    let (mut accepted, mut ended) = (0, 0);
+    while accepted < 60 {
+        rig.enter(GREEDY);
+        let arrived = rig.take_arrived();
+        assert!(!arrived.is_empty(), "{accepted} of 60 were accepted");
+        for completion in arrived {
+            match completion {
+                Completion::Accepted { .. } => accepted += 1,
+                Completion::AcceptEnded { failure, .. } => {
+                    assert_eq!(failure, Failure::Canceled, "it ended for no fault of its own");
+                    ended += 1;
+                    rig.accept_again(0);
+                }
+                other => panic!("nobody asked for {other:?}"),
+            }
+        }
+    }
+    assert!(ended > 0, "60 connections fit into a queue of 8");
+}
+
+#[test]
+fn a_multishot_receive_that_overflows_ends_and_loses_no_byte() {
+    let options = Options { ring_buffers: 64, ring_buffer_bytes: 16, ..narrow() };
+    let Some(mut rig) = Rig::with(options) else { return };
+    let (mut peer, socket, token) = rig.connect();
+    rig.push(Op::ReceiveMany { socket, token });
+    rig.look();
+    let message = pattern(5, 5000);
+    peer.write_all(&message).unwrap();
+    let (mut bytes, mut ended) = (Vec::new(), 0);
+    while bytes.len() < message.len() {
+        let (result, more) = rig.wait_for("received bytes", |completion| match completion {
+            Completion::ReceivedMany { result, more, .. } => Ok((result, more)),
+            other => Err(other),
+        });
+        match result {
+            Ok(lease) => {
+                let lease = lease.expect("bytes");
+                bytes.extend_from_slice(lease.filled());
+                rig.ring.release(lease);
+            }
+            Err(failure) => assert_eq!(failure, Failure::NoBuffers),
+        }
+        if !more {
+            ended += 1;
+            rig.push(Op::ReceiveMany { socket, token });
+        }
+    }
+    assert!(bytes == message, "what was received is not what was sent");
+    assert!(ended > 0, "300 completions fit into a queue of 8");
+}
+
+#[test]
+fn sends_and_closes_that_overflow_are_all_told() {
+    let Some(mut rig) = Rig::with(narrow()) else { return };
+    let connections: Vec<_> = (0..100).map(|_| rig.connect()).collect();
+    // A queue that is full is entered by the push itself, and nothing is reaped meanwhile.
+    for (_, socket, token) in &connections {
+        let spans = crate::rig::spans(&[b"one"]);
+        rig.push(Op::Send { socket: *socket, token: *token, spans });
+    }
+    for (_, socket, token) in &connections {
+        rig.push(Op::Close { socket: *socket, token: *token, armed: crate::rig::UNARMED });
+    }
+    for (_, socket, token) in &connections {
+        let result = rig.wait_for("end of a send", |completion| match completion {
+            Completion::Sent { token: found, result, .. } if found == *token => Ok(result),
+            other => Err(other),
+        });
+        assert_eq!(result, Ok(3));
+        rig.closed(*token, *socket);
+    }
+}
