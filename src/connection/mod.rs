@@ -65,6 +65,9 @@ pub struct Connection<P> {
     pub transport: Transport,
     /// The first of its subscriptions.
     pub subscriptions: u32,
+    /// Subscriptions whose place in their channel is not known yet. Until it is, nothing is sent: a
+    /// peer that hears that it is subscribed misses nothing from then on.
+    pub unresolved: u8,
     /// When something was last received, in milliseconds of the monotonic clock (wraps after 49 days).
     pub heard_ms: u32,
     /// When its timer has to fire if that is earlier than it would; in the same clock.
@@ -87,6 +90,7 @@ impl<P> Connection<P> {
             inbox: Inbox::default(),
             transport,
             subscriptions: u32::MAX,
+            unresolved: 0,
             heard_ms: now.as_millis() as u32,
             wake_ms: None,
             stage: Stage::Open,

@@ -408,6 +408,7 @@ fn resolve(
     let start = replica.start_after(subscription.format, after, scratch);
     subscription.cursor = start.cursor;
     subscription.resolved = true;
+    replica.saw_cursor(subscription.format, start.cursor);
     Resolution {
         sink: subscription.sink,
         format: subscription.format,

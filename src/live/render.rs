@@ -91,7 +91,7 @@ pub(super) fn media(window: &Window, kind: TrackKind) -> Vec<u8> {
         // The first segment's tags are still there; its period's number is what they lead to.
         discontinuity_sequence: listed
             .first()
-            .map_or(0, |first| epoch + first.period.number - u64::from(first.discontinuities)),
+            .map_or(0, |first| first.period.number - u64::from(first.discontinuities)),
         independent_segments: listed.iter().all(|segment| segment.independent),
         segments,
         open_parts: Vec::new(),

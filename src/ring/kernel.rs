@@ -53,7 +53,7 @@ const TABLE_ENTRIES_MAX: usize = 1 << 16;
 pub struct KernelRing {
     options: Options,
     cells: Vec<CellRing>,
-    listeners: Vec<Listener>,
+    listeners: Vec<Option<Listener>>,
     leases: LeasePool,
     table: Table,
     wake: Arc<EventFd>,
@@ -150,7 +150,7 @@ impl KernelRing {
         let mut ring = Self {
             options,
             cells: Vec::new(),
-            listeners,
+            listeners: listeners.into_iter().map(Some).collect(),
             leases,
             table: Table::new(TABLE_ENTRIES_MAX),
             wake: Arc::new(EventFd(descriptor)),
@@ -166,7 +166,7 @@ impl KernelRing {
     /// Where each listener listens.
     #[must_use]
     pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
-        self.listeners.iter().map(Listener::address).collect()
+        self.listeners.iter().flatten().map(Listener::address).collect()
     }
 
     /// Puts an entry in a cell's submission queue, entering the kernel once when it is full.
@@ -487,7 +487,9 @@ impl Ring for KernelRing {
             }
             Op::Close { socket, token, armed } => self.push_close(socket, token, armed),
             Op::Accept { listener, cell, count } => {
-                let descriptor = Fd(self.listeners[usize::from(listener.0)].raw());
+                // A shard that let go of a listener accepts no more; an accept all the same fails.
+                let listener_descriptor = self.listeners[usize::from(listener.0)].as_ref();
+                let descriptor = Fd(listener_descriptor.map_or(-1, Listener::raw));
                 let sqe = match count {
                     AcceptCount::One => {
                         let (no_address, no_length) = (std::ptr::null_mut(), std::ptr::null_mut());
@@ -500,6 +502,10 @@ impl Ring for KernelRing {
                     }
                 };
                 self.submit(cell, &sqe.user_data(Self::accept_data(listener)))
+            }
+            Op::CloseListener { listener } => {
+                self.listeners[usize::from(listener.0)] = None;
+                true
             }
             Op::CancelAccept { listener, cell } => {
                 let sqe = opcode::AsyncCancel::new(Self::accept_data(listener)).build();

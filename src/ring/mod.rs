@@ -82,6 +82,12 @@ pub enum Op {
         /// The cell that took them.
         cell: Cell,
     },
+    /// Let go of a listener whose accepts have ended: who connects from now on is refused, unless
+    /// another process holds it too.
+    CloseListener {
+        /// Which.
+        listener: ListenerId,
+    },
     /// Say when there is something to receive or the peer closed its half (multishot).
     Poll {
         /// The socket.

@@ -54,6 +54,7 @@ pub(super) fn open(
             end(connection, context);
             return;
         }
+        connection.unresolved += 1;
     }
 }
 

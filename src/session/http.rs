@@ -82,7 +82,8 @@ pub(super) fn publish_body(
         publish;
     let kind = match kind {
         Some(PublicationKind::Json) if !super::websocket::is_json(&body) => {
-            let answer = Answer { status: 400, code: "bad_json", version, keep_alive };
+            let answer =
+                Answer { status: 400, code: "bad_json", version, keep_alive, is_head: false };
             refuse(connection, &answer, "the body is not the JSON it is said to be", context);
             return;
         }
@@ -118,7 +119,7 @@ pub(super) fn on_published(
     match result {
         Ok(position) => {
             let body = format!("{{\"id\":\"{position}\"}}\n");
-            let answer = Answer { status: 200, code: "", version, keep_alive };
+            let answer = Answer { status: 200, code: "", version, keep_alive, is_head: false };
             answer_with(connection, &answer, "application/json", body.as_bytes(), context);
         }
         Err(error) => {
@@ -126,7 +127,7 @@ pub(super) fn on_published(
                 PublishError::TooLarge => (413, "publication_too_large"),
                 PublishError::TooManyChannels => (503, "too_many_channels"),
             };
-            let answer = Answer { status, code, version, keep_alive };
+            let answer = Answer { status, code, version, keep_alive, is_head: false };
             refuse(connection, &answer, &error.to_string(), context);
         }
     }
@@ -140,12 +141,20 @@ pub(super) struct Answer {
     pub(super) code: &'static str,
     pub(super) version: Version,
     pub(super) keep_alive: bool,
+    /// The request was HEAD: no body follows.
+    pub(super) is_head: bool,
 }
 
 impl Answer {
     /// An answer to `request`.
     pub(super) fn to(request: &Request<'_>, status: u16, code: &'static str) -> Self {
-        Self { status, code, version: request.version(), keep_alive: request.keep_alive() }
+        Self {
+            status,
+            code,
+            version: request.version(),
+            keep_alive: request.keep_alive(),
+            is_head: request.method() == Method::Head,
+        }
     }
 
     pub(super) const fn persistence(&self, draining: bool) -> Persistence {
@@ -197,7 +206,7 @@ pub(super) fn refuse_with(
         code: answer.code,
         message,
         headers,
-        method: Method::Get,
+        method: if answer.is_head { Method::Head } else { Method::Get },
         version: answer.version,
         persistence,
     };

@@ -37,7 +37,13 @@ impl Conditions {
     }
 
     const fn answer(&self, status: u16, code: &'static str) -> Answer {
-        Answer { status, code, version: self.version, keep_alive: self.keep_alive }
+        Answer {
+            status,
+            code,
+            version: self.version,
+            keep_alive: self.keep_alive,
+            is_head: self.is_head,
+        }
     }
 }
 

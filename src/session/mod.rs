@@ -153,6 +153,7 @@ pub fn on_timer(connection: &mut Connection, context: &mut Context<'_>) -> u64 {
 
 /// A subscription's place is known.
 pub fn on_resolved(connection: &mut Connection, found: &Resolution, context: &mut Context<'_>) {
+    connection.unresolved = connection.unresolved.saturating_sub(1);
     if found.gap {
         on_gap(connection, found.format, found.position, context);
     }

@@ -182,6 +182,7 @@ fn upgrade(
         refuse_with(connection, &answer, "come back later", &[("Retry-After", "5")], context);
         return;
     }
+    connection.unresolved += 1;
     accept(connection, &key, subprotocol, context);
     super::websocket::open(connection, Some(format), context);
 }

@@ -34,6 +34,8 @@ struct Listening {
     armed: Option<(Cell, AcceptCount)>,
     /// Whether that accept was told to end.
     ending: bool,
+    /// Whether the ring has let go of it.
+    closed: bool,
 }
 
 /// How long an accept that failed for lack of descriptors rests.
@@ -44,7 +46,7 @@ impl Acceptor {
         Self {
             listeners: listeners
                 .into_iter()
-                .map(|info| Listening { info, armed: None, ending: false })
+                .map(|info| Listening { info, armed: None, ending: false, closed: false })
                 .collect(),
             used: vec![0],
             slots,
@@ -61,7 +63,11 @@ impl Acceptor {
 
     /// Arms every listener that should accept and does not.
     pub(super) fn arm<R: Ring>(&mut self, ring: &mut R) {
-        if self.stopped || self.listeners.iter().all(|listening| listening.armed.is_some()) {
+        if self.stopped {
+            self.close_unarmed(ring);
+            return;
+        }
+        if self.listeners.iter().all(|listening| listening.armed.is_some()) {
             return;
         }
         if let Some(until) = self.rest_until {
@@ -113,6 +119,16 @@ impl Acceptor {
         self.stopped = true;
         for number in 0..self.listeners.len() {
             self.cancel(number, ring);
+        }
+    }
+
+    /// Lets go of the listeners whose accepts have ended.
+    fn close_unarmed<R: Ring>(&mut self, ring: &mut R) {
+        for (number, listening) in self.listeners.iter_mut().enumerate() {
+            if listening.armed.is_none() && !listening.closed {
+                let op = Op::CloseListener { listener: ListenerId(number as u8) };
+                listening.closed = ring.push(op).is_ok();
+            }
         }
     }
 

@@ -276,6 +276,7 @@ impl<R: Ring> Shard<R> {
         match self.peers.insert(Peer::new(socket, connection)) {
             Ok(key) => {
                 counters.accepted.add(1);
+                counters.connections.set(self.peers.len() as u64);
                 self.wheel.schedule(key, first_deadline_ms(), self.world.now.monotonic);
                 self.arm_poll(key);
             }
@@ -504,6 +505,9 @@ impl<R: Ring> Shard<R> {
             self.close(key);
             return;
         }
+        if peer.connection.unresolved > 0 && peer.connection.stage == Stage::Open {
+            return;
+        }
         let spans = match peer.resend.take() {
             Some(rest) => *rest,
             None => self.gather(key),
@@ -632,6 +636,7 @@ impl<R: Ring> Shard<R> {
         self.acceptor.on_closed(socket);
         self.wheel.cancel(key);
         self.peers.remove(key);
+        self.world.counters().connections.set(self.peers.len() as u64);
     }
 
     /// Pushes an op now, or as soon as there is room.
@@ -779,7 +784,6 @@ impl<R: Ring> Shard<R> {
     fn tick(&mut self, second: u64) {
         self.world.tick(second);
         let counters = self.world.counters();
-        counters.connections.set(self.peers.len() as u64);
         let bytes = self.ring.resident_bytes()
             + self.peers.resident_bytes()
             + self.wheel.resident_bytes()

@@ -51,7 +51,7 @@ fn the_playlists_of_a_small_stream() {
     assert_eq!(
         stage.text("video.m3u8").unwrap(),
         "#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-INDEPENDENT-SEGMENTS\n#EXT-X-TARGETDURATION:2\n\
-         #EXT-X-MEDIA-SEQUENCE:1000\n#EXT-X-DISCONTINUITY-SEQUENCE:1000\n\
+         #EXT-X-MEDIA-SEQUENCE:1000\n\
          #EXT-X-MAP:URI=\"video_init_1000_1.mp4\"\n\
          #EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:20.080Z\n\
          #EXTINF:2.000000,\nvideo_1000_0_7200.m4s\n\
