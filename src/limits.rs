@@ -40,6 +40,9 @@ pub const OUTBOUND_MESSAGES_HIGH: usize = 4096;
 pub const MAIL_PER_TURN: usize = 4096;
 /// Sinks visited by the fan-out in one turn.
 pub const SINKS_PER_TURN: usize = 1024;
+/// How far a replica may be behind its channel: what can be on its way to it. A reader that resumes
+/// at a place at most so far ahead of the replica was there on another shard.
+pub const REPLICA_LAG_MAX: u64 = (MAILBOX_MESSAGES + OUTBOUND_MESSAGES_HIGH) as u64;
 /// Completions routed in one turn.
 pub const COMPLETIONS_PER_TURN: usize = 8192;
 /// Receives started in one turn.

@@ -121,6 +121,8 @@ pub struct Fanout {
     shard_bits: u64,
     replicas: Slab<Replica>,
     names: NameMap<Key>,
+    /// Subscribes that the home has not answered yet.
+    asked: NameMap<u32>,
     subscriptions: Slab<Subscription>,
     /// Replicas with something to tell.
     dirty: VecDeque<Key>,
@@ -135,7 +137,8 @@ impl Fanout {
         Self {
             shard_bits: u64::from(shard) << 56,
             replicas: Slab::new(CHANNELS_PER_SHARD_MAX),
-            names: HashMap::with_hasher(seed),
+            names: HashMap::with_hasher(seed.clone()),
+            asked: HashMap::with_hasher(seed),
             subscriptions: Slab::new(SUBSCRIPTIONS_PER_SHARD_MAX),
             dirty: VecDeque::new(),
             pool: BlockPool::new(crate::limits::BLOCK_BYTES, LOG_BLOCKS_MAX),
@@ -173,6 +176,9 @@ impl Fanout {
             return Err(Full);
         };
         *head = key.index;
+        if ask_home {
+            *self.asked.entry(Arc::from(channel)).or_default() += 1;
+        }
         let mut resolution = None;
         if let Some(found) = self.replicas.get_mut(replica) {
             let position = found.join(options.format, key.index);
@@ -223,6 +229,15 @@ impl Fanout {
         answer: Answer,
         mut resolved: impl FnMut(Resolution),
     ) {
+        // An answer to an earlier subscribe of a replica that is gone would be followed by another
+        // with a later place; only the last one counts.
+        if let Some(asked) = self.asked.get_mut(channel) {
+            *asked -= 1;
+            if *asked > 0 {
+                return;
+            }
+            self.asked.remove(channel);
+        }
         let Some(replica) = self.names.get(channel).and_then(|key| self.replicas.get_mut(*key))
         else {
             return;

@@ -3,7 +3,7 @@
 use super::format::Format;
 use super::log::{FormatLog, Taken};
 use super::publication::{Position, Publication};
-use crate::limits::{HISTORY_BYTES, HISTORY_PUBLICATIONS};
+use crate::limits::{HISTORY_BYTES, HISTORY_PUBLICATIONS, REPLICA_LAG_MAX};
 use crate::memory::{BlockPool, Key, Spans};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -230,10 +230,14 @@ impl Replica {
     ) -> Start {
         let newest = Start { cursor: self.next, position: self.next - 1, ..Start::default() };
         let Some(after) = after else { return newest };
-        if after.epoch != self.epoch || after.offset >= self.next {
+        if after.epoch != self.epoch || after.offset >= self.next + REPLICA_LAG_MAX {
             return Start { gap: true, ..newest };
         }
         let wanted = after.offset + 1;
+        if wanted > self.next {
+            // It was told on a shard that is ahead of this one.
+            return Start { cursor: wanted, position: after.offset, ..Start::default() };
+        }
         let oldest = self.next - self.window.len() as u64;
         let logged = self.formats[format as usize].log.as_ref().map_or(self.next, FormatLog::first);
         if wanted >= logged {

@@ -170,12 +170,15 @@ pub fn on_gap(
     position: Position,
     context: &mut Context<'_>,
 ) {
+    if format == Format::WebSocket {
+        // Bare messages have no word for a gap: only the end of the connection tells it.
+        on_fallen_behind(connection, context);
+        return;
+    }
     context.scratch.clear();
     format.encode_gap(position, context.scratch);
-    if !context.scratch.is_empty() {
-        let span = context.arena.append(&[context.scratch]);
-        connection.outbox.push(span);
-    }
+    let span = context.arena.append(&[context.scratch]);
+    connection.outbox.push(span);
 }
 
 /// A subscriber read so slowly that what comes next for it is gone.

@@ -329,6 +329,8 @@ impl<R: Ring> Shard<R> {
                 self.feed(key, lease);
                 self.queue_receive(key);
             }
+            // Completions of a socket keep their order, so a poll that saw what comes after this
+            // receive is told after it and queues another.
             Err(Failure::WouldBlock | Failure::NoBuffers | Failure::Canceled) => {}
             Err(_) => self.end(key),
         }

@@ -1,0 +1,293 @@
+//! A WebSocket client that publishes numbered messages and reads everything.
+
+use super::link::{HTTP, Link, State};
+use super::{Client, Io, NEVER};
+use crate::core::{MILLISECOND, SECOND};
+use crate::oracle::{Ledger, Message, Subscription, parse_position, parse_text, text_of};
+use websocket::encode::{Opcode, close_payload, write_masked_frame};
+use websocket::handshake::{ClientRequest, Key, read_response, write_request};
+use websocket::{Decoder, Event, Limits, Role, Step};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Away,
+    Asking,
+    Open,
+    Closing,
+    Gone,
+}
+
+/// The client.
+#[derive(Debug)]
+pub(crate) struct WebSocketClient {
+    link: Link,
+    stage: Stage,
+    channel: usize,
+    /// Whether it asks for the JSON subprotocol, which has ids.
+    json: bool,
+    skips_own: bool,
+    key: Key,
+    decoder: Decoder,
+    message: Vec<u8>,
+    subscription: Option<Subscription>,
+    last_id: Option<String>,
+    publisher: Option<u32>,
+    /// Publications still to be made.
+    left: u32,
+    next_at: u64,
+    open_since: u64,
+}
+
+impl WebSocketClient {
+    pub(crate) fn new(channel: usize, json: bool, skips_own: bool, publications: u32) -> Self {
+        Self {
+            link: Link::default(),
+            stage: Stage::Away,
+            channel,
+            json,
+            skips_own,
+            key: Key::from_nonce([7; 16]),
+            decoder: Decoder::new(Role::Client),
+            message: Vec::new(),
+            subscription: None,
+            last_id: None,
+            publisher: None,
+            left: publications,
+            next_at: 0,
+            open_since: 0,
+        }
+    }
+
+    fn ask(&mut self, io: &mut Io<'_>) {
+        self.link.connect(io, HTTP);
+        self.stage = Stage::Asking;
+        self.key =
+            Key::from_nonce(io.random.next().to_le_bytes().repeat(2).try_into().expect("16"));
+        self.decoder = Decoder::new(Role::Client);
+        self.message.clear();
+        let mut target = format!("/ws/c{}?x=1", self.channel);
+        if self.skips_own {
+            target.push_str("&echo=0");
+        }
+        let after = self.last_id.as_deref().filter(|_| self.json);
+        if let Some(id) = after {
+            target.push_str("&after=");
+            target.push_str(id);
+            io.ledger.resumed += 1;
+        }
+        let request = ClientRequest {
+            host: "localhost",
+            target: &target,
+            origin: None,
+            subprotocols: self.json.then_some("headwater.json"),
+        };
+        let mut out = Vec::new();
+        write_request(&mut out, &request, &self.key);
+        self.link.write(io, &out);
+        let publisher = io.ledger.new_publisher(self.channel);
+        self.publisher = Some(publisher);
+        let after = after.map(|id| parse_position(id).1);
+        let own = self.skips_own.then_some(publisher);
+        self.subscription = Some(Subscription::new(self.channel, after, own));
+    }
+
+    /// Over, for whatever reason; comes again unless it is to leave.
+    fn end(&mut self, io: &mut Io<'_>) -> u64 {
+        if let Some(mut subscription) = self.subscription.take() {
+            subscription.end(io.ledger);
+        }
+        self.link.close(io);
+        self.publisher = None;
+        if io.leaving || io.core.draining {
+            self.stage = Stage::Gone;
+            return NEVER;
+        }
+        self.stage = Stage::Away;
+        io.core.now + io.random.between(MILLISECOND / 10, SECOND / 4)
+    }
+
+    fn send(&mut self, io: &mut Io<'_>, opcode: Opcode, last: bool, payload: &[u8]) {
+        let mask = (io.random.next() as u32).to_le_bytes();
+        let mut out = Vec::new();
+        write_masked_frame(&mut out, opcode, last, mask, payload);
+        self.link.write(io, &out);
+    }
+
+    fn publish_text(&mut self, io: &mut Io<'_>) -> Option<Message> {
+        let message = io.ledger.publishes(self.publisher?);
+        let padding = if io.random.chance(1, 10) { 3000 } else { 40 };
+        let text = text_of(message, io.random.index(padding));
+        if io.random.chance(1, 6) {
+            let cut = io.random.index(text.len());
+            self.send(io, Opcode::Text, false, &text.as_bytes()[..cut]);
+            self.send(io, Opcode::Continuation, true, &text.as_bytes()[cut..]);
+        } else {
+            self.send(io, Opcode::Text, true, text.as_bytes());
+        }
+        Some(message)
+    }
+
+    /// Reads what came; true when the server said goodbye.
+    fn read(&mut self, io: &mut Io<'_>) -> bool {
+        if self.stage == Stage::Asking {
+            match read_response(&self.link.input, &self.key) {
+                Ok(None) => return false,
+                Ok(Some(accepted)) => {
+                    assert_eq!(accepted.subprotocol.is_some(), self.json);
+                    let consumed = accepted.consumed;
+                    self.link.input.drain(..consumed);
+                    self.stage = Stage::Open;
+                    self.open_since = io.core.now;
+                }
+                Err(error) => {
+                    assert!(self.link.is_excused(io), "a handshake failed: {error}");
+                    return true;
+                }
+            }
+        }
+        let mut input = std::mem::take(&mut self.link.input);
+        let mut start = 0;
+        let mut closed = false;
+        loop {
+            let step = self.decoder.receive(&mut input[start..], &Limits::default());
+            let Step::Event { consumed, event } = step.expect("the server obeys RFC 6455") else {
+                break;
+            };
+            let mut pong = None;
+            match event {
+                Event::Message { data, .. } => self.message.extend_from_slice(data),
+                Event::Fragment { data, last, .. } => {
+                    self.message.extend_from_slice(data);
+                    if !last {
+                        start += consumed;
+                        continue;
+                    }
+                }
+                Event::Ping(data) => pong = Some(data.to_vec()),
+                Event::Pong(_) => {}
+                Event::Close { code, reason } => {
+                    let expected = self.stage == Stage::Closing || self.link.is_excused(io);
+                    assert!(expected, "the server closed: {code:?} {reason}");
+                    closed = true;
+                }
+            }
+            start += consumed;
+            if let Some(data) = pong {
+                self.send(io, Opcode::Pong, true, &data);
+            } else if !self.message.is_empty() {
+                self.on_message(io);
+            }
+            if closed {
+                break;
+            }
+        }
+        input.drain(..start);
+        self.link.input = input;
+        closed
+    }
+
+    fn on_message(&mut self, io: &mut Io<'_>) {
+        let bytes = std::mem::take(&mut self.message);
+        let text = std::str::from_utf8(&bytes).expect("the server sends UTF-8");
+        let Some(subscription) = &mut self.subscription else { return };
+        if !self.json {
+            subscription.without_id(io.ledger, parse_text(text));
+            return;
+        }
+        let (id, rest) = match text.strip_prefix("{\"gap\":true,\"id\":\"") {
+            Some(rest) => (rest.split('"').next().unwrap_or(""), None),
+            None => {
+                let rest = text.strip_prefix("{\"id\":\"").expect("an id first");
+                let (id, rest) = rest.split_once('"').expect("a JSON text");
+                (id, Some(rest))
+            }
+        };
+        match rest {
+            None => subscription.on_gap(io.ledger, id),
+            Some(rest) => subscription.with_id(
+                io.ledger,
+                id,
+                parse_text(rest.split_once(':').expect("a member").1),
+            ),
+        }
+        self.last_id = Some(id.to_string());
+    }
+}
+
+impl Client for WebSocketClient {
+    fn step(&mut self, io: &mut Io<'_>) -> u64 {
+        match self.stage {
+            Stage::Gone => return NEVER,
+            Stage::Away if io.leaving || io.core.draining => {
+                self.stage = Stage::Gone;
+                return NEVER;
+            }
+            Stage::Away => {
+                self.ask(io);
+                self.next_at = self.next_at.max(io.core.now + io.random.below(SECOND));
+            }
+            Stage::Asking | Stage::Open | Stage::Closing => {}
+        }
+        let mut due = NEVER;
+        if self.stage == Stage::Open {
+            if io.leaving {
+                let (payload, length) = close_payload(Some(1000), "");
+                self.send(io, Opcode::Close, true, &payload[..length]);
+                self.stage = Stage::Closing;
+            } else if self.left > 0 && io.core.now >= self.next_at {
+                self.left -= 1;
+                self.publish_text(io);
+                // Often in bursts, which fill mailboxes.
+                let pause = if io.random.chance(3, 4) { SECOND / 2000 } else { SECOND };
+                self.next_at = io.core.now + io.random.below(pause) + 1;
+            }
+            if self.left > 0 && self.stage == Stage::Open {
+                due = self.next_at;
+            }
+        }
+        let state = self.link.exchange(io, &mut due);
+        let stage = self.stage;
+        let closed = self.read(io);
+        if closed && stage == Stage::Open && self.link.is_open() {
+            // The server goes away; so do we, as RFC 6455 7.1.1 wants it.
+            self.send(io, Opcode::Close, true, &[]);
+            self.link.exchange(io, &mut due);
+        }
+        if closed {
+            if stage == Stage::Closing
+                && let Some(publisher) = self.publisher
+            {
+                // Our close was answered, so what came before it was taken.
+                io.ledger.is_complete(publisher);
+            }
+            return self.end(io);
+        }
+        if state == State::Over {
+            let expected = self.link.is_excused(io) || stage == Stage::Closing;
+            assert!(expected, "the server ended a WebSocket that did nothing wrong: {self:?}");
+            return self.end(io);
+        }
+        due
+    }
+
+    fn publish(&mut self, io: &mut Io<'_>) -> Option<Message> {
+        let calm = self.link.keeps_up_since(io.core.now.saturating_sub(SECOND / 5));
+        (self.stage == Stage::Open && calm && self.link.is_flushed())
+            .then(|| self.publish_text(io))
+            .flatten()
+    }
+
+    fn channel(&self) -> Option<usize> {
+        Some(self.channel)
+    }
+
+    fn was_told(&self, ledger: &Ledger, message: Message, since: u64) -> Option<bool> {
+        let keeps_up = self.link.keeps_up_since(since) && self.open_since < since;
+        let subscription = self.subscription.as_ref().filter(|_| keeps_up)?;
+        (self.stage == Stage::Open).then(|| subscription.has(ledger, message))
+    }
+
+    fn is_done(&self) -> bool {
+        self.left == 0
+    }
+}
