@@ -83,8 +83,10 @@ pub const CHANNEL_IDLE_MS: u64 = 60_000;
 /// Idempotency keys remembered per channel.
 pub const IDEMPOTENCY_KEYS_PER_CHANNEL: usize = 64;
 
-/// Bytes kept of a peer whose message is not complete.
-pub const INBOX_BYTES_MAX: usize = 64 * 1024;
+/// Bytes kept of a peer that were not consumed: an incomplete message, and what was on its way when
+/// the peer was no longer read.
+pub const INBOX_BYTES_MAX: usize =
+    RING_BUFFERS_PER_CELL as usize * RING_BUFFER_BYTES + 4 * LEASE_BYTES;
 /// Bytes waiting to be sent above which nothing more is received from the peer.
 pub const OUTBOX_BYTES_HIGH: usize = 256 * 1024;
 /// Spans waiting to be sent above which nothing more is received from the peer.
@@ -129,9 +131,6 @@ pub const LIVE_WAITERS_MAX: usize = 4096;
 pub const TIMER_TICK_MS: u64 = 64;
 /// Buckets of the timer wheel; a power of two.
 pub const TIMER_BUCKETS: usize = 2048;
-
-/// Connections above which a shard refuses new ones while it drains memory.
-pub const ACCEPTS_PER_TURN: usize = 256;
 
 const _: () = assert!(TIMER_BUCKETS.is_power_of_two());
 const _: () = assert!(RING_BUFFERS_PER_CELL.is_power_of_two());

@@ -38,6 +38,8 @@ pub(super) struct Channel {
     readers: SmallVec<[(ShardId, u64); 2]>,
     idempotency: VecDeque<(Arc<str>, u64)>,
     used: Monotonic,
+    /// Whether it is in the hub's list of channels with a shard that could not be told.
+    pub(super) is_behind: bool,
 }
 
 impl Channel {
@@ -50,6 +52,7 @@ impl Channel {
             readers: SmallVec::new(),
             idempotency: VecDeque::new(),
             used: now,
+            is_behind: false,
         }
     }
 

@@ -349,6 +349,9 @@ impl Hub {
     pub fn tell_behind(&mut self) {
         for _ in 0..self.behind.len() {
             let Some(name) = self.behind.pop_front() else { break };
+            if let Some(channel) = self.homes.get_mut(&name) {
+                channel.is_behind = false;
+            }
             self.tell(&name);
         }
     }
@@ -456,7 +459,8 @@ impl Hub {
                 }
             }
         }
-        if behind {
+        if behind && !channel.is_behind {
+            channel.is_behind = true;
             self.behind.push_back(Arc::clone(&key));
         }
         if let Some(next) = skipped_here {

@@ -24,8 +24,8 @@ pub use world::{ListenerInfo, ShardOptions};
 use crate::connection::{Hold, Stage};
 use crate::hub::HubEvent;
 use crate::limits::{
-    COMPLETIONS_PER_TURN, CONNECTIONS_PER_SHARD_MAX, LINGER_MS, MAIL_PER_TURN, PULL_BYTES_MAX,
-    RECEIVES_PER_TURN, SEND_STALL_MS, SINKS_PER_TURN, TIMER_TICK_MS,
+    COMPLETIONS_PER_TURN, CONNECTIONS_PER_SHARD_MAX, INBOX_BYTES_MAX, LINGER_MS, MAIL_PER_TURN,
+    PULL_BYTES_MAX, RECEIVES_PER_TURN, SEND_STALL_MS, SINKS_PER_TURN, TIMER_TICK_MS,
 };
 use crate::live::LiveEvent;
 use crate::mailbox::Post;
@@ -384,6 +384,13 @@ impl<R: Ring> Shard<R> {
             self.read_inbox(key);
         }
         self.ring.release(lease);
+        let kept = self.peers.get(key).map_or(0, |peer| peer.connection.inbox.len());
+        if kept > INBOX_BYTES_MAX {
+            tracing::warn!(connection = ?key, kept, "a peer sent on although it was not read");
+            self.world.counters().protocol_errors.add(1);
+            self.end(key);
+            return;
+        }
         self.after_session(key);
     }
 
