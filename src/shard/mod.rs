@@ -15,6 +15,8 @@
 mod acceptor;
 mod mail;
 mod peer;
+mod receiving;
+mod sending;
 mod wheel;
 mod world;
 
@@ -24,15 +26,12 @@ pub use world::{ListenerInfo, ShardOptions};
 use crate::connection::{Hold, Stage};
 use crate::hub::HubEvent;
 use crate::limits::{
-    COMPLETIONS_PER_TURN, CONNECTIONS_PER_SHARD_MAX, INBOX_BYTES_MAX, LINGER_MS, MAIL_PER_TURN,
-    PULL_BYTES_MAX, RECEIVES_PER_TURN, SEND_STALL_MS, SINKS_PER_TURN, TIMER_TICK_MS,
+    COMPLETIONS_PER_TURN, CONNECTIONS_PER_SHARD_MAX, MAIL_PER_TURN, TIMER_TICK_MS,
 };
 use crate::live::LiveEvent;
 use crate::mailbox::Post;
-use crate::memory::{Key, Lease, Slab, Spans};
-use crate::ring::{
-    Armed, Completion, Failure, ListenerId, Op, Refusal, Ring, RingError, Socket, Wait,
-};
+use crate::memory::{Key, Slab};
+use crate::ring::{Armed, Completion, ListenerId, Op, Ring, RingError, Socket, Wait};
 use crate::session::{self, Connection, Protocol};
 use crate::time::Monotonic;
 use acceptor::Acceptor;
@@ -287,138 +286,6 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn arm_poll(&mut self, key: Key) {
-        if let Some(peer) = self.peers.get_mut(key)
-            && !peer.poll_armed
-            && !peer.closing
-        {
-            peer.poll_armed = true;
-            let socket = peer.socket;
-            self.push(Op::Poll { socket, token: key });
-        }
-    }
-
-    fn on_readable(&mut self, key: Key, more: bool, failure: Option<Failure>) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        if failure.is_none() {
-            peer.readable = true;
-        }
-        if !more {
-            peer.poll_armed = false;
-            // A poll ends by itself when completions overflow; one that failed says no more about
-            // the socket than a receive will.
-            if failure.is_some_and(|failure| failure != Failure::Canceled) {
-                peer.readable = true;
-            }
-            self.arm_poll(key);
-        }
-        self.queue_receive(key);
-    }
-
-    fn on_received(&mut self, key: Key, result: Result<Lease, Failure>, nonempty: bool) {
-        let Some(peer) = self.peers.get_mut(key) else {
-            if let Ok(lease) = result {
-                self.ring.release(lease);
-            }
-            return;
-        };
-        peer.receiving = false;
-        match result {
-            Ok(lease) => {
-                peer.readable |= nonempty && !lease.filled().is_empty();
-                self.feed(key, lease);
-                self.queue_receive(key);
-            }
-            // Completions of a socket keep their order, so a poll that saw what comes after this
-            // receive is told after it and queues another.
-            Err(Failure::WouldBlock | Failure::NoBuffers | Failure::Canceled) => {}
-            Err(_) => self.end(key),
-        }
-    }
-
-    fn on_received_many(&mut self, key: Key, result: Result<Option<Lease>, Failure>, more: bool) {
-        let Some(peer) = self.peers.get_mut(key) else {
-            if let Ok(Some(lease)) = result {
-                self.ring.release(lease);
-            }
-            return;
-        };
-        if !more {
-            peer.many_armed = false;
-        }
-        match result {
-            Ok(Some(lease)) => self.feed(key, lease),
-            Ok(None) => self.on_end_of_stream(key),
-            Err(Failure::WouldBlock | Failure::NoBuffers | Failure::Canceled) => {
-                peer.readable = true;
-            }
-            Err(_) => self.end(key),
-        }
-        self.queue_receive(key);
-    }
-
-    /// Gives what arrived to the session.
-    fn feed(&mut self, key: Key, mut lease: Lease) {
-        let Some(peer) = self.peers.get_mut(key) else {
-            self.ring.release(lease);
-            return;
-        };
-        let length = lease.filled().len();
-        if length == 0 {
-            self.ring.release(lease);
-            self.on_end_of_stream(key);
-            return;
-        }
-        self.world.counters().bytes_in.add(length as u64);
-        let connection = &mut peer.connection;
-        connection.heard_ms = self.world.now.monotonic.as_millis() as u32;
-        let bytes = lease.filled_mut();
-        connection.transport.open(bytes);
-        if connection.inbox.is_empty() {
-            let mut context = self.world.context(key);
-            let consumed = session::receive(connection, bytes, &mut self.storage, &mut context);
-            connection.inbox.push(&lease.filled()[consumed..]);
-            peer.inbox_waits = !connection.wants_input();
-        } else {
-            connection.inbox.push(bytes);
-            self.read_inbox(key);
-        }
-        self.ring.release(lease);
-        let kept = self.peers.get(key).map_or(0, |peer| peer.connection.inbox.len());
-        if kept > INBOX_BYTES_MAX {
-            tracing::warn!(connection = ?key, kept, "a peer sent on although it was not read");
-            self.world.counters().protocol_errors.add(1);
-            self.end(key);
-            return;
-        }
-        self.after_session(key);
-    }
-
-    /// Lets the session read what was kept.
-    fn read_inbox(&mut self, key: Key) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        let connection = &mut peer.connection;
-        let Some(mut kept) = connection.inbox.take() else { return };
-        let mut context = self.world.context(key);
-        let consumed = session::receive(connection, &mut kept, &mut self.storage, &mut context);
-        connection.inbox.put_back(kept, consumed);
-        peer.inbox_waits = !connection.wants_input();
-    }
-
-    fn on_end_of_stream(&mut self, key: Key) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        if peer.ended {
-            return;
-        }
-        peer.ended = true;
-        if peer.connection.stage == Stage::Lingering {
-            peer.connection.stage = Stage::Dead;
-        } else {
-            session::on_end_of_stream(&mut peer.connection, &mut self.world.context(key));
-        }
-        self.after_session(key);
-    }
-
     /// What a session may have changed: its timer, what is to be sent, whether it is read.
     fn after_session(&mut self, key: Key) {
         let Some(peer) = self.peers.get_mut(key) else { return };
@@ -436,187 +303,6 @@ impl<R: Ring> Shard<R> {
             }
         }
         self.queue_flush(key);
-    }
-
-    fn queue_receive(&mut self, key: Key) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        if peer.may_receive() && !peer.receive_queued {
-            peer.receive_queued = true;
-            self.to_receive.push_back(key);
-        }
-    }
-
-    fn queue_flush(&mut self, key: Key) {
-        if let Some(peer) = self.peers.get_mut(key)
-            && !peer.flush_queued
-        {
-            peer.flush_queued = true;
-            self.to_flush.push(key);
-        }
-    }
-
-    fn start_receives(&mut self) {
-        for _ in 0..RECEIVES_PER_TURN.min(self.to_receive.len()) {
-            let Some(key) = self.to_receive.pop_front() else { break };
-            let Some(peer) = self.peers.get_mut(key) else { continue };
-            peer.receive_queued = false;
-            if !peer.may_receive() {
-                continue;
-            }
-            peer.readable = false;
-            let socket = peer.socket;
-            if peer.connection.protocol.is_heavy() && peer.connection.transport.is_plain() {
-                peer.many_armed = true;
-                self.push(Op::ReceiveMany { socket, token: key });
-                continue;
-            }
-            match self.ring.push(Op::Receive { socket, token: key }) {
-                Ok(()) => peer.receiving = true,
-                Err(refused) => {
-                    peer.readable = true;
-                    peer.receive_queued = true;
-                    self.to_receive.push_front(key);
-                    if refused.reason == Refusal::NoLease {
-                        break;
-                    }
-                }
-            }
-        }
-    }
-
-    fn fan_out(&mut self) {
-        for _ in 0..SINKS_PER_TURN {
-            let Some(sink) = self.world.hub.fanout().next_due() else { break };
-            self.flush(sink.connection);
-        }
-    }
-
-    fn flush_all(&mut self) {
-        let mut keys = std::mem::take(&mut self.to_flush);
-        for key in keys.drain(..) {
-            if let Some(peer) = self.peers.get_mut(key) {
-                peer.flush_queued = false;
-                self.flush(key);
-            }
-        }
-        // Flushing may have queued connections again; they come in the next turn.
-        keys.append(&mut self.to_flush);
-        self.to_flush = keys;
-    }
-
-    /// Sends what a connection has, unless a send is in flight.
-    fn flush(&mut self, key: Key) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        if peer.closing || peer.sending || peer.writable_armed {
-            return;
-        }
-        if peer.connection.stage == Stage::Dead {
-            self.close(key);
-            return;
-        }
-        if peer.connection.unresolved > 0 && peer.connection.stage == Stage::Open {
-            return;
-        }
-        let spans = match peer.resend.take() {
-            Some(rest) => *rest,
-            None => self.gather(key),
-        };
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        if spans.is_empty() {
-            match peer.connection.stage {
-                Stage::Closing if peer.ended => self.close(key),
-                Stage::Closing => self.shut_down(key),
-                Stage::Open => self.resume(key),
-                Stage::Lingering | Stage::Dead => {}
-            }
-            return;
-        }
-        peer.sending = true;
-        let socket = peer.socket;
-        self.push(Op::Send { socket, token: key, spans });
-    }
-
-    /// Takes what is to be sent next: replies first, then publications.
-    fn gather(&mut self, key: Key) -> Spans {
-        let Some(peer) = self.peers.get_mut(key) else { return Spans::new() };
-        let connection = &mut peer.connection;
-        let mut spans = connection.outbox.take();
-        if connection.outbox.is_empty()
-            && connection.subscriptions != crate::fanout::NO_SUBSCRIPTION
-        {
-            let head = connection.subscriptions;
-            let pulled = self.world.hub.fanout().pull(head, &mut spans, PULL_BYTES_MAX);
-            self.world.counters().deliveries.add(pulled.publications);
-            if pulled.fallen {
-                session::on_fallen_behind(connection, &mut self.world.context(key));
-                self.after_session(key);
-                let Some(peer) = self.peers.get_mut(key) else { return spans };
-                spans.extend(peer.connection.outbox.take());
-            }
-        }
-        let Some(peer) = self.peers.get_mut(key) else { return spans };
-        peer.connection.transport.seal(spans, &mut self.world.arena)
-    }
-
-    fn on_sent(&mut self, key: Key, spans: Spans, result: Result<usize, Failure>) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.sending = false;
-        let sent = match result {
-            Ok(sent) => sent,
-            Err(Failure::WouldBlock) => 0,
-            Err(_) => {
-                self.end(key);
-                return;
-            }
-        };
-        self.world.counters().bytes_out.add(sent as u64);
-        let total: usize = spans.iter().map(|span| span.len()).sum();
-        if sent < total {
-            let rest = crate::connection::Outbox::rest_of(spans, sent);
-            let now_ms = self.world.now.monotonic.as_millis() as u32;
-            if sent > 0 || peer.resend_since_ms.is_none() {
-                peer.resend_since_ms = Some(now_ms);
-            }
-            peer.resend = Some(Box::new(rest));
-            peer.writable_armed = true;
-            let socket = peer.socket;
-            self.push(Op::PollWritable { socket, token: key });
-            self.wheel.bring_forward(key, SEND_STALL_MS, self.world.now.monotonic);
-            return;
-        }
-        peer.resend_since_ms = None;
-        self.queue_flush(key);
-    }
-
-    /// Reads on where a full outbox or an unanswered request had stopped it.
-    fn resume(&mut self, key: Key) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        let may_read = peer.connection.wants_input();
-        if may_read && !peer.connection.inbox.is_empty() && peer.inbox_waits {
-            peer.inbox_waits = false;
-            self.read_inbox(key);
-            self.after_session(key);
-        }
-        self.queue_receive(key);
-    }
-
-    fn shut_down(&mut self, key: Key) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.connection.stage = Stage::Lingering;
-        let socket = peer.socket;
-        session::on_closed(&mut peer.connection, &mut self.world.context(key));
-        self.push(Op::Shutdown { socket, token: key });
-        self.wheel.bring_forward(key, LINGER_MS, self.world.now.monotonic);
-        if let Some(peer) = self.peers.get_mut(key) {
-            peer.readable = true;
-        }
-        self.queue_receive(key);
-    }
-
-    fn on_shut_down(&mut self, key: Key) {
-        if self.peers.get(key).is_some_and(|peer| peer.ended) {
-            self.close(key);
-        }
     }
 
     /// The socket is of no more use.
@@ -752,32 +438,6 @@ impl<R: Ring> Shard<R> {
             peer.inbox_waits = true;
         }
         self.after_session(key);
-    }
-
-    /// Lets a session read what it could not before an answer came.
-    fn read_on(&mut self, key: Key) {
-        self.read_inbox(key);
-        self.after_session(key);
-        self.queue_receive(key);
-    }
-
-    /// Reads on where congestion had stopped it.
-    fn release_held(&mut self) {
-        if self.held.is_empty() {
-            return;
-        }
-        let held = std::mem::take(&mut self.held);
-        for key in held {
-            let Some(peer) = self.peers.get_mut(key) else { continue };
-            peer.held = false;
-            if peer.connection.hold == Hold::Congestion {
-                peer.connection.hold = Hold::None;
-                peer.readable = true;
-                self.read_inbox(key);
-                self.after_session(key);
-                self.queue_receive(key);
-            }
-        }
     }
 
     fn count_ring(&self) {

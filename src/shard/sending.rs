@@ -1,0 +1,157 @@
+//! The sending half of a turn: fan-out, flushing, what a send left over, the end of a connection.
+//!
+//! Everything for one peer leaves in one send: what a short send left, then replies, then
+//! publications pulled from their logs. One send is in flight per socket.
+
+use super::Shard;
+use crate::connection::Stage;
+use crate::limits::{LINGER_MS, PULL_BYTES_MAX, SEND_STALL_MS, SINKS_PER_TURN};
+use crate::memory::{Key, Spans};
+use crate::ring::{Failure, Op, Ring};
+use crate::session;
+
+impl<R: Ring> Shard<R> {
+    pub(super) fn queue_flush(&mut self, key: Key) {
+        if let Some(peer) = self.peers.get_mut(key)
+            && !peer.flush_queued
+        {
+            peer.flush_queued = true;
+            self.to_flush.push(key);
+        }
+    }
+
+    pub(super) fn fan_out(&mut self) {
+        for _ in 0..SINKS_PER_TURN {
+            let Some(sink) = self.world.hub.fanout().next_due() else { break };
+            self.flush(sink.connection);
+        }
+    }
+
+    pub(super) fn flush_all(&mut self) {
+        let mut keys = std::mem::take(&mut self.to_flush);
+        for key in keys.drain(..) {
+            if let Some(peer) = self.peers.get_mut(key) {
+                peer.flush_queued = false;
+                self.flush(key);
+            }
+        }
+        // Flushing may have queued connections again; they come in the next turn.
+        keys.append(&mut self.to_flush);
+        self.to_flush = keys;
+    }
+
+    /// Sends what a connection has, unless a send is in flight.
+    pub(super) fn flush(&mut self, key: Key) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if peer.closing || peer.sending || peer.writable_armed {
+            return;
+        }
+        if peer.connection.stage == Stage::Dead {
+            self.close(key);
+            return;
+        }
+        if peer.connection.unresolved > 0 && peer.connection.stage == Stage::Open {
+            return;
+        }
+        let spans = match peer.resend.take() {
+            Some(rest) => *rest,
+            None => self.gather(key),
+        };
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if spans.is_empty() {
+            match peer.connection.stage {
+                Stage::Closing if peer.ended => self.close(key),
+                Stage::Closing => self.shut_down(key),
+                Stage::Open => self.resume(key),
+                Stage::Lingering | Stage::Dead => {}
+            }
+            return;
+        }
+        peer.sending = true;
+        let socket = peer.socket;
+        self.push(Op::Send { socket, token: key, spans });
+    }
+
+    /// Takes what is to be sent next: replies first, then publications.
+    pub(super) fn gather(&mut self, key: Key) -> Spans {
+        let Some(peer) = self.peers.get_mut(key) else { return Spans::new() };
+        let connection = &mut peer.connection;
+        let mut spans = connection.outbox.take();
+        if connection.outbox.is_empty()
+            && connection.subscriptions != crate::fanout::NO_SUBSCRIPTION
+        {
+            let head = connection.subscriptions;
+            let pulled = self.world.hub.fanout().pull(head, &mut spans, PULL_BYTES_MAX);
+            self.world.counters().deliveries.add(pulled.publications);
+            if pulled.fallen {
+                session::on_fallen_behind(connection, &mut self.world.context(key));
+                self.after_session(key);
+                let Some(peer) = self.peers.get_mut(key) else { return spans };
+                spans.extend(peer.connection.outbox.take());
+            }
+        }
+        let Some(peer) = self.peers.get_mut(key) else { return spans };
+        peer.connection.transport.seal(spans, &mut self.world.arena)
+    }
+
+    pub(super) fn on_sent(&mut self, key: Key, spans: Spans, result: Result<usize, Failure>) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.sending = false;
+        let sent = match result {
+            Ok(sent) => sent,
+            Err(Failure::WouldBlock) => 0,
+            Err(_) => {
+                self.end(key);
+                return;
+            }
+        };
+        self.world.counters().bytes_out.add(sent as u64);
+        let total: usize = spans.iter().map(|span| span.len()).sum();
+        if sent < total {
+            let rest = crate::connection::Outbox::rest_of(spans, sent);
+            let now_ms = self.world.now.monotonic.as_millis() as u32;
+            if sent > 0 || peer.resend_since_ms.is_none() {
+                peer.resend_since_ms = Some(now_ms);
+            }
+            peer.resend = Some(Box::new(rest));
+            peer.writable_armed = true;
+            let socket = peer.socket;
+            self.push(Op::PollWritable { socket, token: key });
+            self.wheel.bring_forward(key, SEND_STALL_MS, self.world.now.monotonic);
+            return;
+        }
+        peer.resend_since_ms = None;
+        self.queue_flush(key);
+    }
+
+    /// Reads on where a full outbox or an unanswered request had stopped it.
+    pub(super) fn resume(&mut self, key: Key) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let may_read = peer.connection.wants_input();
+        if may_read && !peer.connection.inbox.is_empty() && peer.inbox_waits {
+            peer.inbox_waits = false;
+            self.read_inbox(key);
+            self.after_session(key);
+        }
+        self.queue_receive(key);
+    }
+
+    pub(super) fn shut_down(&mut self, key: Key) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.connection.stage = Stage::Lingering;
+        let socket = peer.socket;
+        session::on_closed(&mut peer.connection, &mut self.world.context(key));
+        self.push(Op::Shutdown { socket, token: key });
+        self.wheel.bring_forward(key, LINGER_MS, self.world.now.monotonic);
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.readable = true;
+        }
+        self.queue_receive(key);
+    }
+
+    pub(super) fn on_shut_down(&mut self, key: Key) {
+        if self.peers.get(key).is_some_and(|peer| peer.ended) {
+            self.close(key);
+        }
+    }
+}
