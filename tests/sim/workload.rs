@@ -137,7 +137,7 @@ fn populate(peers: &mut Peers, plan: &Plan, random: &mut Random) {
         let channel = number % plan.channels;
         let json = random.chance(1, 2);
         let skips_own = random.chance(1, 5);
-        let publications = if number < 12 { random.between(8, 24) as u32 } else { 0 };
+        let publications = if number < 12 { random.between(11, 27) as u32 } else { 0 };
         let client = WebSocketClient::new(channel, json, skips_own, publications);
         peers.add(Box::new(client), at(random));
     }
@@ -147,7 +147,7 @@ fn populate(peers: &mut Peers, plan: &Plan, random: &mut Random) {
         peers.add(Box::new(client), at(random));
     }
     for number in 0..5 {
-        let client = Poster::new(number % plan.channels, random.between(8, 20) as u32);
+        let client = Poster::new(number % plan.channels, random.between(11, 23) as u32);
         peers.add(Box::new(client), at(random));
     }
     // One more channel, which shards often begin and cease to read.

@@ -52,7 +52,7 @@ export class Player {
 
   #loadWithHls(url) {
     const { Hls } = window;
-    const hls = new Hls({ lowLatencyMode: true, backBufferLength: 30, liveSyncDurationCount: 2 });
+    const hls = new Hls({ lowLatencyMode: true, backBufferLength: 30 });
     this.#hls = hls;
     hls.on(Hls.Events.MANIFEST_PARSED, () => this.#start());
     hls.on(Hls.Events.ERROR, (_, error) => {
