@@ -12,6 +12,14 @@ pub const RING_BUFFER_BYTES: usize = 16 * 1024;
 /// Buffers per cell that the kernel picks from; a power of two.
 pub const RING_BUFFERS_PER_CELL: u16 = 64;
 
+/// Receives in a row, none later than [`HOT_IDLE_MS`] after the one before, after which the kernel
+/// picks the buffers of a connection's receives.
+pub const HOT_RECEIVES: u8 = 16;
+/// How long a connection is silent when it is no longer hot.
+pub const HOT_IDLE_MS: u64 = 1_000;
+/// How often a hot connection is looked at.
+pub const HOT_LOOK_MS: u64 = 5_000;
+
 /// Submission entries of a cell.
 pub const SUBMISSION_ENTRIES: u32 = 1024;
 /// Completion entries of a cell.
@@ -137,5 +145,6 @@ const _: () = assert!(RING_BUFFERS_PER_CELL.is_power_of_two());
 const _: () =
     assert!(PUBLICATION_BYTES_MAX <= LOG_BYTES_MAX && HISTORY_BYTES >= PUBLICATION_BYTES_MAX);
 const _: () = assert!(LOG_BLOCK_BYTES_MIN <= BLOCK_BYTES);
+const _: () = assert!(HOT_IDLE_MS < HOT_LOOK_MS);
 const _: () = assert!(TIMER_BUCKETS as u64 * TIMER_TICK_MS > HTTP_IDLE_MS);
 const _: () = assert!(COMPLETION_ENTRIES <= 65_536 && SUBMISSION_ENTRIES <= COMPLETION_ENTRIES);

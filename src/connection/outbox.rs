@@ -14,6 +14,7 @@ pub struct Outbox {
 
 impl Outbox {
     /// Adds a span; one that continues the last becomes part of it.
+    #[inline]
     pub fn push(&mut self, span: Span) {
         if span.is_empty() {
             return;
@@ -25,41 +26,12 @@ impl Outbox {
     }
 
     /// Takes as many spans as one send may have.
+    #[inline]
     pub fn take(&mut self) -> Spans {
         if self.spans.len() <= SPANS_PER_SEND_MAX {
             return std::mem::take(&mut self.spans);
         }
         self.spans.drain(..SPANS_PER_SEND_MAX).collect()
-    }
-
-    /// Puts spans back in front, without their first `sent` bytes.
-    pub fn put_back(&mut self, mut spans: Spans, mut sent: usize) {
-        let whole = spans
-            .iter()
-            .take_while(|span| {
-                let gone = sent >= span.len();
-                if gone {
-                    sent -= span.len();
-                }
-                gone
-            })
-            .count();
-        spans.drain(..whole);
-        if let Some(first) = spans.first_mut() {
-            first.advance(sent);
-        }
-        if !spans.is_empty() {
-            spans.append(&mut self.spans);
-            self.spans = spans;
-        }
-    }
-
-    /// What is left of `spans` without their first `sent` bytes.
-    #[must_use]
-    pub fn rest_of(spans: Spans, sent: usize) -> Spans {
-        let mut rest = Self::default();
-        rest.put_back(spans, sent);
-        rest.spans
     }
 
     /// Whether nothing waits.
@@ -76,9 +48,13 @@ impl Outbox {
 
     /// Whether so much waits that nothing more should be asked for.
     #[must_use]
+    #[inline]
     pub fn is_above_high_watermark(&self) -> bool {
-        self.spans.len() > OUTBOX_SPANS_HIGH
-            || (!self.spans.is_empty() && self.bytes() > OUTBOX_BYTES_HIGH)
+        match self.spans.as_slice() {
+            [] => false,
+            [span] => span.len() > OUTBOX_BYTES_HIGH,
+            spans => spans.len() > OUTBOX_SPANS_HIGH || self.bytes() > OUTBOX_BYTES_HIGH,
+        }
     }
 
     /// Throws everything away.
@@ -90,7 +66,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::{Arena, Payload};
+    use crate::memory::{Arena, Payload, without_first};
     use proptest::prelude::*;
 
     fn text(outbox: &mut Outbox) -> Vec<u8> {
@@ -118,13 +94,16 @@ mod tests {
                 outbox.push(Span::from_payload(Payload::copied_from(part)));
             }
             let mut sent = Vec::new();
+            let mut unsent = Spans::new();
             for cut in cuts {
-                let spans = outbox.take();
+                let spans =
+                    if unsent.is_empty() { outbox.take() } else { std::mem::take(&mut unsent) };
                 let bytes: Vec<u8> = spans.iter().flat_map(|span| span.to_vec()).collect();
                 let count = cut.min(bytes.len());
                 sent.extend_from_slice(&bytes[..count]);
-                outbox.put_back(spans, count);
+                unsent = without_first(spans, count);
             }
+            sent.extend(unsent.iter().flat_map(|span| span.to_vec()));
             loop {
                 let rest = text(&mut outbox);
                 if rest.is_empty() {

@@ -8,6 +8,7 @@
 //!
 //! Deliberately absent: freeing part of a block, and any write below the length.
 
+use super::Spans;
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::fmt;
@@ -221,6 +222,23 @@ impl fmt::Debug for Span {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Span({} bytes)", self.length)
     }
+}
+
+/// What is left of `spans` without their first `count` bytes.
+#[must_use]
+pub fn without_first(mut spans: Spans, mut count: usize) -> Spans {
+    let mut whole = 0;
+    while let Some(span) = spans.get(whole)
+        && count >= span.len()
+    {
+        count -= span.len();
+        whole += 1;
+    }
+    spans.drain(..whole);
+    if let Some(first) = spans.first_mut() {
+        first.advance(count);
+    }
+    spans
 }
 
 /// The one writer of a block.
@@ -461,20 +479,49 @@ impl Arena {
         Span { block: Rc::clone(&current.block), start, length: length as u32 }
     }
 
+    /// Copies the first `head_bytes` of `head` and then `body`, and names them as one span.
+    ///
+    /// # Panics
+    /// When `head_bytes` is more than `head` has.
+    #[inline]
+    pub fn append_framed<const N: usize>(
+        &mut self,
+        head: &[u8; N],
+        head_bytes: usize,
+        body: &[u8],
+    ) -> Span {
+        assert!(head_bytes <= N, "a head has no more bytes than it has");
+        let current = self.room_for(N + body.len());
+        let start = current.writer.length;
+        // A copy of known size is two moves; the body then lies over what is too much of it.
+        current.writer.push(head);
+        current.writer.length = start + head_bytes;
+        current.writer.push(body);
+        current.writer.abandon();
+        let length = head_bytes + body.len();
+        Span { block: Rc::clone(&current.block), start: start as u32, length: length as u32 }
+    }
+
+    #[inline]
     fn room_for(&mut self, length: usize) -> &mut Current {
         let fits = self.current.as_ref().is_some_and(|current| current.writer.room() >= length);
         if !fits {
-            self.current = None;
-            let writer = if length > self.pool.block_bytes {
-                BlockWriter::with_capacity(length)
-            } else {
-                self.pool.take()
-            };
-            let block = Rc::new(Held(Arc::clone(&writer.bytes)));
-            self.current = Some(Current { writer, block });
+            self.renew(length);
         }
         // The branch above left a block with room.
         self.current.as_mut().expect("a current block was just made")
+    }
+
+    #[cold]
+    fn renew(&mut self, length: usize) {
+        self.current = None;
+        let writer = if length > self.pool.block_bytes {
+            BlockWriter::with_capacity(length)
+        } else {
+            self.pool.take()
+        };
+        let block = Rc::new(Held(Arc::clone(&writer.bytes)));
+        self.current = Some(Current { writer, block });
     }
 
     /// Bytes the arena remembers, in use or not.
@@ -537,6 +584,17 @@ mod tests {
         first.advance(6);
         assert_eq!(&first[..], b"body");
         assert!(!first.try_join(&second));
+    }
+
+    #[test]
+    fn a_frame_has_as_much_of_its_head_as_it_was_told() {
+        let mut arena = Arena::new(64, 4);
+        let mut first = arena.append_framed(b"head", 2, b"body");
+        let second = arena.append_framed(b"head", 4, b"");
+        assert_eq!((&first[..], &second[..]), (&b"hebody"[..], &b"head"[..]));
+        assert!(first.try_join(&second));
+        assert_eq!(&arena.append_framed(b"head", 0, &[7; 60])[..], &[7; 60]);
+        assert_eq!(&first[..], b"hebodyhead");
     }
 
     #[test]

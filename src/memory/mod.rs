@@ -15,7 +15,7 @@ pub mod lease;
 pub mod pages;
 pub mod slab;
 
-pub use block::{Arena, BlockPool, BlockWriter, Payload, Span, SpanBlock};
+pub use block::{Arena, BlockPool, BlockWriter, Payload, Span, SpanBlock, without_first};
 pub use counting::{Counting, allocations};
 pub use lease::{Lease, LeasePool};
 pub use slab::{Key, Slab};

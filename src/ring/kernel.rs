@@ -12,14 +12,13 @@ use super::{
     AcceptCount, Armed, Cell, Completion, Doorbell, Failure, ListenerId, Op, Refusal, Refused,
     Ring, RingCounters, RingError, Socket, Token, Wait,
 };
-use crate::memory::{Key, Lease, LeasePool, Spans};
+use crate::memory::{Key, Lease, LeasePool, Spans, without_first};
 use crate::time::{Monotonic, Now, Wall};
 use io_uring::squeue::Flags;
 use io_uring::types::{DestinationSlot, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{Builder, IoUring, cqueue, opcode, squeue};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsRawFd, OwnedFd};
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -45,6 +44,8 @@ pub struct Options {
     pub ring_buffer_bytes: usize,
 }
 
+/// Nothing waits in the kernel: what a send does not take at once is told in its completion.
+const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
 /// Ops in flight per cell that own something.
 const TABLE_ENTRIES_MAX: usize = 1 << 16;
 
@@ -57,7 +58,12 @@ pub struct KernelRing {
     leases: LeasePool,
     table: Table,
     wake: Arc<EventFd>,
-    arrived: VecDeque<Completion>,
+    /// The cell whose completions are taken next; past the last when all were.
+    taking: usize,
+    /// The second half of what one entry said.
+    also: Option<Completion>,
+    /// Receives in flight, by the index of their lease.
+    receiving: Vec<Option<(Token, Lease)>>,
     started: Instant,
     counters: RingCounters,
     /// Whether the poll of the eventfd has to be armed again.
@@ -147,6 +153,7 @@ impl KernelRing {
         let descriptor = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| RingError::Call { call: "eventfd", source: error.into() })?;
         let leases = LeasePool::new(options.leases, options.lease_bytes);
+        let options_leases = options.leases;
         let mut ring = Self {
             options,
             cells: Vec::new(),
@@ -154,7 +161,9 @@ impl KernelRing {
             leases,
             table: Table::new(TABLE_ENTRIES_MAX),
             wake: Arc::new(EventFd(descriptor)),
-            arrived: VecDeque::new(),
+            taking: 0,
+            also: None,
+            receiving: (0..options_leases).map(|_| None).collect(),
             started: Instant::now(),
             counters: RingCounters::default(),
             arm_wake: true,
@@ -170,6 +179,7 @@ impl KernelRing {
     }
 
     /// Puts an entry in a cell's submission queue, entering the kernel once when it is full.
+    #[inline]
     fn submit(&mut self, cell: Cell, entry: &squeue::Entry) -> bool {
         let cell = &mut self.cells[usize::from(cell)];
         // SAFETY: everything an entry points to is owned by `table`, `leases` or `listeners` until
@@ -206,58 +216,25 @@ impl KernelRing {
         true
     }
 
-    fn push_receive(&mut self, socket: Socket, token: Token) -> Result<(), Refusal> {
-        if self.table.is_full() {
-            return Err(Refusal::NoRoom);
-        }
-        let mut lease = self.leases.lend().ok_or(Refusal::NoLease)?;
-        let space = lease.space_mut();
-        let (address, length) = (space.as_mut_ptr(), space.len() as u32);
-        let entry = self.table.insert(Held::Receive { token, lease });
-        let sqe = opcode::Recv::new(Fixed(socket.slot()), address, length)
-            .flags(libc::MSG_DONTWAIT)
-            .build()
-            .user_data(user_data(Kind::Receive, entry_key(entry)));
-        if self.submit(socket.cell(), &sqe) {
-            return Ok(());
-        }
-        if let Some(Held::Receive { lease, .. }) = self.table.remove(entry) {
-            self.leases.take_back(lease);
-        }
-        Err(Refusal::NoRoom)
-    }
-
-    fn push_send(&mut self, socket: Socket, token: Token, spans: Spans) -> Result<(), Spans> {
-        if self.table.is_full() {
-            return Err(spans);
-        }
-        let flags = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-        let (entry, sqe) = if let [span] = spans.as_slice() {
-            let (address, length) = (span.as_ptr(), span.len() as u32);
-            let entry = self.table.insert(Held::Send { token, spans, vectors: None });
-            (entry, opcode::Send::new(Fixed(socket.slot()), address, length).flags(flags).build())
-        } else {
-            let mut vectors = self.table.vectors();
-            vectors.list.extend(spans.iter().map(|span| libc::iovec {
-                iov_base: span.as_ptr().cast_mut().cast(),
-                iov_len: span.len(),
-            }));
-            vectors.header.msg_iov = vectors.list.as_mut_ptr();
-            vectors.header.msg_iovlen = vectors.list.len();
-            let header = &raw const vectors.header;
-            let entry = self.table.insert(Held::Send { token, spans, vectors: Some(vectors) });
-            let sqe =
-                opcode::SendMsg::new(Fixed(socket.slot()), header).flags(flags as u32).build();
-            (entry, sqe)
-        };
-        let sqe = sqe.user_data(user_data(Kind::Send, entry_key(entry)));
-        if self.submit(socket.cell(), &sqe) {
-            return Ok(());
-        }
-        match self.table.remove(entry) {
-            Some(Held::Send { spans, .. }) => Err(spans),
-            _ => Ok(()),
-        }
+    /// Several spans are one SENDMSG.
+    fn push_vectors(
+        &mut self,
+        socket: Socket,
+        token: Token,
+        spans: Spans,
+    ) -> (Entry, squeue::Entry) {
+        let mut vectors = self.table.vectors();
+        vectors.list.extend(spans.iter().map(|span| libc::iovec {
+            iov_base: span.as_ptr().cast_mut().cast(),
+            iov_len: span.len(),
+        }));
+        vectors.header.msg_iov = vectors.list.as_mut_ptr();
+        vectors.header.msg_iovlen = vectors.list.len();
+        let header = &raw const vectors.header;
+        let bytes = spans.iter().map(|span| span.len() as u32).sum();
+        let entry = self.table.insert(Held::Send { token, bytes, spans, vectors: Some(vectors) });
+        let send = opcode::SendMsg::new(Fixed(socket.slot()), header);
+        (entry, send.flags(SEND_FLAGS as u32).build())
     }
 
     fn push_close(&mut self, socket: Socket, token: Token, armed: Armed) -> bool {
@@ -297,51 +274,22 @@ impl KernelRing {
         user_data(Kind::Accept, Key { index: u32::from(listener.0), generation: 0 })
     }
 
-    /// Moves what a cell completed to `arrived`.
-    fn reap(&mut self, cell: Cell) {
-        let number = usize::from(cell);
-        // The kernel keeps completions aside while the queue is full, and says so here.
-        let overflows = self.cells[number].ring.submission().cq_overflow();
-        self.counters.overflows += u64::from(overflows);
-        let mut queue = self.cells[number].ring.completion();
-        // The queue borrows the ring, so what it held is taken out first.
-        let mut reaped: smallvec::SmallVec<[cqueue::Entry; 64]> = smallvec::SmallVec::new();
-        loop {
-            reaped.extend(queue.by_ref().take(64));
-            if reaped.is_empty() {
-                break;
-            }
-            drop(queue);
-            for entry in reaped.drain(..) {
-                self.counters.completed += 1;
-                self.translate(cell, &entry);
-            }
-            queue = self.cells[number].ring.completion();
-        }
+    /// Whether every completion that is there was taken.
+    fn is_drained(&mut self) -> bool {
+        self.also.is_none() && self.cells.iter_mut().all(|cell| cell.ring.completion().is_empty())
     }
 
-    fn translate(&mut self, cell: Cell, entry: &cqueue::Entry) {
-        let data = entry.user_data();
-        let key = Key::from_bits(data);
-        let (result, more) = (entry.result(), cqueue::more(entry.flags()));
-        let completion = match Kind::from_user_data(data) {
-            Kind::Silent => None,
-            Kind::Wake => {
-                self.arm_wake |= !more;
-                Some(Completion::Doorbell)
+    /// The next completion of the cell that is taken from, or of one behind it.
+    #[inline]
+    fn take(&mut self) -> Option<(Cell, cqueue::Entry)> {
+        while let Some(cell) = self.cells.get_mut(self.taking) {
+            if let Some(entry) = cell.ring.completion().next() {
+                self.counters.completed += 1;
+                return Some((self.taking as Cell, entry));
             }
-            Kind::Accept => self.accepted(cell, ListenerId(key.index as u8), result, more),
-            Kind::Poll => Some(Completion::Readable {
-                token: key,
-                more,
-                failure: (result < 0).then(|| failure(-result)),
-            }),
-            Kind::Writable => Some(Completion::Writable { token: key }),
-            Kind::Shutdown => Some(Completion::ShutDown { token: key }),
-            Kind::ReceiveMany => Some(self.received_many(cell, key, entry)),
-            Kind::Receive | Kind::Send | Kind::Close => self.owned(key, result, entry.flags()),
-        };
-        self.arrived.extend(completion);
+            self.taking += 1;
+        }
+        None
     }
 
     fn accepted(
@@ -350,14 +298,15 @@ impl KernelRing {
         listener: ListenerId,
         result: i32,
         more: bool,
-    ) -> Option<Completion> {
-        if result >= 0 {
-            let socket = Socket::new(cell, result as u32);
-            self.arrived.push_back(Completion::Accepted { listener, socket });
-            let ended = Completion::AcceptEnded { listener, cell, failure: Failure::Canceled };
-            return (!more).then_some(ended);
+    ) -> Completion {
+        if result < 0 {
+            return Completion::AcceptEnded { listener, cell, failure: failure(-result) };
         }
-        Some(Completion::AcceptEnded { listener, cell, failure: failure(-result) })
+        if !more {
+            let failure = Failure::Canceled;
+            self.also = Some(Completion::AcceptEnded { listener, cell, failure });
+        }
+        Completion::Accepted { listener, socket: Socket::new(cell, result as u32) }
     }
 
     fn received_many(&mut self, cell: Cell, token: Token, entry: &cqueue::Entry) -> Completion {
@@ -372,41 +321,55 @@ impl KernelRing {
         Completion::ReceivedMany { token, result, more }
     }
 
-    fn owned(&mut self, key: Key, result: i32, flags: u32) -> Option<Completion> {
+    #[inline]
+    fn received(&mut self, index: usize, result: i32, flags: u32) -> Option<Completion> {
+        let (token, mut lease) = self.receiving.get_mut(index)?.take()?;
+        let result = if result >= 0 {
+            lease.set_filled(result as usize);
+            Ok(lease)
+        } else {
+            self.leases.take_back(lease);
+            Err(failure(-result))
+        };
+        Some(Completion::Received { token, result, nonempty: cqueue::sock_nonempty(flags) })
+    }
+
+    #[inline]
+    fn sent(&mut self, key: Key, result: i32) -> Option<Completion> {
         let entry = Entry { index: key.index, generation: key.generation };
-        Some(match self.table.remove(entry)? {
-            Held::Receive { token, mut lease } => {
-                let result = if result >= 0 {
-                    lease.set_filled(result as usize);
-                    Ok(lease)
-                } else {
-                    self.leases.take_back(lease);
-                    Err(failure(-result))
-                };
-                Completion::Received { token, result, nonempty: cqueue::sock_nonempty(flags) }
-            }
-            Held::Send { token, spans, vectors } => {
-                if let Some(vectors) = vectors {
-                    self.table.recycle(vectors);
-                }
-                let result = if result >= 0 { Ok(result as usize) } else { Err(failure(-result)) };
-                Completion::Sent { token, spans, result }
-            }
-            Held::Close { token, socket } => {
-                if result < 0 {
-                    tracing::warn!(error = -result, "a direct descriptor could not be closed");
-                }
-                Completion::Closed { token, socket }
-            }
-        })
+        let Held::Send { token, bytes, spans, vectors } = self.table.remove(entry)? else {
+            return None;
+        };
+        if let Some(vectors) = vectors {
+            self.table.recycle(vectors);
+        }
+        if result >= 0 && result as u32 == bytes {
+            return Some(Completion::Sent { token, result: Ok(bytes as usize), unsent: None });
+        }
+        let taken = usize::try_from(result).unwrap_or(0);
+        let unsent = Some(Box::new(without_first(spans, taken)));
+        let result = if result >= 0 { Ok(taken) } else { Err(failure(-result)) };
+        Some(Completion::Sent { token, result, unsent })
+    }
+
+    fn closed(&mut self, key: Key, result: i32) -> Option<Completion> {
+        let entry = Entry { index: key.index, generation: key.generation };
+        let Held::Close { token, socket } = self.table.remove(entry)? else { return None };
+        if result < 0 {
+            tracing::warn!(error = -result, "a direct descriptor could not be closed");
+        }
+        Some(Completion::Closed { token, socket })
     }
 
     /// Submits what a cell has and runs its deferred work, without waiting.
     fn enter_now(&mut self, cell: usize) -> Result<(), RingError> {
         let ring = &mut self.cells[cell].ring;
         let submission = ring.submission();
-        let idle = submission.is_empty() && !submission.taskrun() && !submission.cq_overflow();
+        // The kernel keeps completions aside while the queue is full, and says so here.
+        let overflows = submission.cq_overflow();
+        let idle = submission.is_empty() && !submission.taskrun() && !overflows;
         drop(submission);
+        self.counters.overflows += u64::from(overflows);
         if idle {
             return Ok(());
         }
@@ -422,7 +385,8 @@ impl KernelRing {
             arguments = arguments.min_wait_usec(batch);
         }
         self.counters.enters += 1;
-        let ring = &self.cells[0].ring;
+        let ring = &mut self.cells[0].ring;
+        self.counters.overflows += u64::from(ring.submission().cq_overflow());
         let wanted = wait.completions.max(1) as usize;
         passable(ring.submitter().submit_with_args(wanted, &arguments).map(drop))
     }
@@ -476,15 +440,10 @@ impl Ring for KernelRing {
         let pushed = match op {
             Op::Receive { socket, token } => {
                 return self
-                    .push_receive(socket, token)
+                    .receive(socket, token)
                     .map_err(|reason| Refused { op: Op::Receive { socket, token }, reason });
             }
-            Op::Send { socket, token, spans } => {
-                return self.push_send(socket, token, spans).map_err(|spans| Refused {
-                    op: Op::Send { socket, token, spans },
-                    reason: Refusal::NoRoom,
-                });
-            }
+            Op::Send { socket, token, spans } => return self.send(socket, token, spans),
             Op::Close { socket, token, armed } => self.push_close(socket, token, armed),
             Op::Accept { listener, cell, count } => {
                 // A shard that let go of a listener accepts no more; an accept all the same fails.
@@ -516,6 +475,10 @@ impl Ring for KernelRing {
                 let sqe = opcode::PollAdd::new(Fixed(socket.slot()), events).multi(true).build();
                 self.submit(socket.cell(), &sqe.user_data(user_data(Kind::Poll, token)))
             }
+            Op::CancelPoll { socket, token } => {
+                let sqe = opcode::AsyncCancel::new(user_data(Kind::Poll, token)).build();
+                self.submit(socket.cell(), &sqe.user_data(user_data(Kind::Silent, token)))
+            }
             Op::PollWritable { socket, token } => {
                 let sqe = opcode::PollAdd::new(Fixed(socket.slot()), libc::POLLOUT as u32).build();
                 self.submit(socket.cell(), &sqe.user_data(user_data(Kind::Writable, token)))
@@ -536,34 +499,109 @@ impl Ring for KernelRing {
         if pushed { Ok(()) } else { Err(Refused { op, reason: Refusal::NoRoom }) }
     }
 
+    #[inline]
+    fn receive(&mut self, socket: Socket, token: Token) -> Result<(), Refusal> {
+        let mut lease = self.leases.lend().ok_or(Refusal::NoLease)?;
+        let index = lease.index();
+        let space = lease.space_mut();
+        let (address, length) = (space.as_mut_ptr(), space.len() as u32);
+        // A lease is lent to one receive at a time, so its index names the receive.
+        let sqe = opcode::Recv::new(Fixed(socket.slot()), address, length)
+            .flags(libc::MSG_DONTWAIT)
+            .build()
+            .user_data(user_data(Kind::Receive, Key { index: u32::from(index), generation: 0 }));
+        if !self.submit(socket.cell(), &sqe) {
+            self.leases.take_back(lease);
+            return Err(Refusal::NoRoom);
+        }
+        self.receiving[usize::from(index)] = Some((token, lease));
+        Ok(())
+    }
+
+    #[inline]
+    fn send(&mut self, socket: Socket, token: Token, spans: Spans) -> Result<(), Refused> {
+        let refused =
+            |spans| Refused { op: Op::Send { socket, token, spans }, reason: Refusal::NoRoom };
+        if self.table.is_full() {
+            return Err(refused(spans));
+        }
+        let (entry, sqe) = if let [span] = spans.as_slice() {
+            let (address, bytes) = (span.as_ptr(), span.len() as u32);
+            let entry = self.table.insert(Held::Send { token, bytes, spans, vectors: None });
+            let send = opcode::Send::new(Fixed(socket.slot()), address, bytes);
+            (entry, send.flags(SEND_FLAGS).build())
+        } else {
+            self.push_vectors(socket, token, spans)
+        };
+        let sqe = sqe.user_data(user_data(Kind::Send, entry_key(entry)));
+        if self.submit(socket.cell(), &sqe) {
+            return Ok(());
+        }
+        match self.table.remove(entry) {
+            Some(Held::Send { spans, .. }) => Err(refused(spans)),
+            _ => Ok(()),
+        }
+    }
+
     fn enter(&mut self, wait: Wait) -> Result<(), RingError> {
         if self.arm_wake {
             self.arm_wake();
         }
         for cell in 1..self.cells.len() {
             self.enter_now(cell)?;
-            self.reap(cell as Cell);
         }
-        let waits = self.arrived.is_empty() && !wait.timeout.is_zero();
+        let waits = self.is_drained() && !wait.timeout.is_zero();
         if waits {
             self.enter_waiting(wait)?;
         } else {
             self.enter_now(0)?;
         }
-        self.reap(0);
         if waits {
             for cell in 1..self.cells.len() {
                 self.enter_now(cell)?;
-                self.reap(cell as Cell);
             }
         }
+        self.taking = 0;
         Ok(())
     }
 
+    #[inline]
     fn pop(&mut self) -> Option<Completion> {
-        self.arrived.pop_front()
+        if self.also.is_some() {
+            return self.also.take();
+        }
+        while let Some((cell, entry)) = self.take() {
+            let data = entry.user_data();
+            let key = Key::from_bits(data);
+            let (result, more) = (entry.result(), cqueue::more(entry.flags()));
+            let completion = match Kind::from_user_data(data) {
+                Kind::Poll => {
+                    let failure = (result < 0).then(|| failure(-result));
+                    return Some(Completion::Readable { token: key, more, failure });
+                }
+                Kind::Receive => self.received(key.index as usize, result, entry.flags()),
+                Kind::Send => self.sent(key, result),
+                Kind::ReceiveMany => return Some(self.received_many(cell, key, &entry)),
+                Kind::Silent => continue,
+                Kind::Wake => {
+                    self.arm_wake |= !more;
+                    return Some(Completion::Doorbell);
+                }
+                Kind::Accept => {
+                    return Some(self.accepted(cell, ListenerId(key.index as u8), result, more));
+                }
+                Kind::Writable => return Some(Completion::Writable { token: key }),
+                Kind::Shutdown => return Some(Completion::ShutDown { token: key }),
+                Kind::Close => self.closed(key, result),
+            };
+            if completion.is_some() {
+                return completion;
+            }
+        }
+        None
     }
 
+    #[inline]
     fn release(&mut self, lease: Lease) {
         if self.leases.owns(&lease) {
             self.leases.take_back(lease);

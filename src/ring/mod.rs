@@ -95,6 +95,13 @@ pub enum Op {
         /// The connection.
         token: Token,
     },
+    /// End a [`Op::Poll`]; its last completion says so.
+    CancelPoll {
+        /// The socket.
+        socket: Socket,
+        /// The connection.
+        token: Token,
+    },
     /// Say once when there is room to send.
     PollWritable {
         /// The socket.
@@ -226,10 +233,10 @@ pub enum Completion {
     Sent {
         /// The connection.
         token: Token,
-        /// What was to be sent, back again.
-        spans: Spans,
-        /// How many of its bytes were taken.
+        /// How many bytes were taken.
         result: Result<usize, Failure>,
+        /// What was not taken; it has to be sent before anything else.
+        unsent: Option<Box<Spans>>,
     },
     /// Our half is closed.
     ShutDown {
@@ -246,6 +253,8 @@ pub enum Completion {
     /// Another thread rang: there may be something in a mailbox.
     Doorbell,
 }
+
+const _: () = assert!(size_of::<Completion>() <= 40, "a completion is moved for every op");
 
 /// Why an op failed, as far as the difference matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -340,6 +349,22 @@ pub trait Ring {
     /// # Errors
     /// The op, when there is no room for it now.
     fn push(&mut self, op: Op) -> Result<(), Refused>;
+
+    /// The same for [`Op::Receive`], the most frequent.
+    ///
+    /// # Errors
+    /// Why it was not queued.
+    fn receive(&mut self, socket: Socket, token: Token) -> Result<(), Refusal> {
+        self.push(Op::Receive { socket, token }).map_err(|refused| refused.reason)
+    }
+
+    /// The same for [`Op::Send`], the most frequent.
+    ///
+    /// # Errors
+    /// The op, when there is no room for it now.
+    fn send(&mut self, socket: Socket, token: Token, spans: Spans) -> Result<(), Refused> {
+        self.push(Op::Send { socket, token, spans })
+    }
 
     /// Submits what was pushed and waits for completions.
     ///

@@ -1,17 +1,25 @@
-//! Ops in flight that own something: the spans of a send, the lease of a receive, a socket.
+//! Ops in flight that own something: the spans of a send, a socket to be closed.
 //!
 //! The slot and generation of an entry travel in `user_data`, so a completion finds its entry and a
 //! stale one finds nothing. Entries are reused; a steady state allocates nothing.
 
 use super::{Socket, Token};
-use crate::memory::{Lease, Spans};
+use crate::memory::Spans;
 
 /// What an op in flight owns.
 #[derive(Debug)]
 pub(super) enum Held {
-    Send { token: Token, spans: Spans, vectors: Option<Box<Vectors>> },
-    Receive { token: Token, lease: Lease },
-    Close { token: Token, socket: Socket },
+    /// `bytes` is what the spans have together.
+    Send {
+        token: Token,
+        bytes: u32,
+        spans: Spans,
+        vectors: Option<Box<Vectors>>,
+    },
+    Close {
+        token: Token,
+        socket: Socket,
+    },
 }
 
 /// The scatter list of a send of several spans; boxed, because the kernel reads it by address.
@@ -57,6 +65,7 @@ impl Table {
     }
 
     /// Puts an op in; the caller has checked that the table is not full.
+    #[inline]
     pub(super) fn insert(&mut self, held: Held) -> Entry {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push((0, None));
@@ -68,6 +77,7 @@ impl Table {
     }
 
     /// Takes an op out at its completion.
+    #[inline]
     pub(super) fn remove(&mut self, entry: Entry) -> Option<Held> {
         let (generation, slot) = self.slots.get_mut(entry.index as usize)?;
         if *generation != entry.generation {

@@ -56,7 +56,7 @@ pub struct Context<'a> {
     pub counters: &'a Counters,
     /// What is known of all shards.
     pub board: &'a Board,
-    /// Entropy for this call.
+    /// Entropy for this connection in this turn.
     pub entropy: u64,
     /// Whether the server is going away.
     pub draining: bool,

@@ -43,11 +43,13 @@ pub(super) fn receive(
         ..Limits::default()
     };
     state.pinged = false;
+    let available = input.len();
     match state.decoder.receive(input, &limits) {
         Ok(Step::Incomplete) => Progress::INCOMPLETE,
         Ok(Step::Event { consumed, event }) => {
             on_event(connection, event, context);
-            Progress::step(consumed)
+            // Without further bytes there is no further event.
+            Progress { consumed, again: consumed < available }
         }
         Err(error) => {
             tracing::debug!(connection = ?context.token, %error, "WebSocket peer broke the protocol");
@@ -131,7 +133,7 @@ fn reply(connection: &mut Connection, opcode: Opcode, data: &[u8], context: &mut
         return;
     }
     let (header, length) = frame_header(opcode, data.len());
-    connection.outbox.push(context.arena.append(&[&header[..length], data]));
+    connection.outbox.push(context.arena.append_framed(&header, length, data));
 }
 
 /// The peer closes (RFC 6455 5.5.1): its code goes back, then the connection ends.

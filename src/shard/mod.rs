@@ -26,7 +26,7 @@ pub use world::{ListenerInfo, ShardOptions};
 use crate::connection::{Hold, Stage};
 use crate::hub::HubEvent;
 use crate::limits::{
-    COMPLETIONS_PER_TURN, CONNECTIONS_PER_SHARD_MAX, MAIL_PER_TURN, TIMER_TICK_MS,
+    COMPLETIONS_PER_TURN, CONNECTIONS_PER_SHARD_MAX, HOT_LOOK_MS, MAIL_PER_TURN, TIMER_TICK_MS,
 };
 use crate::live::LiveEvent;
 use crate::mailbox::Post;
@@ -249,7 +249,7 @@ impl<R: Ring> Shard<R> {
             Completion::ReceivedMany { token, result, more } => {
                 self.on_received_many(token, result, more);
             }
-            Completion::Sent { token, spans, result } => self.on_sent(token, spans, result),
+            Completion::Sent { token, result, unsent } => self.on_sent(token, result, unsent),
             Completion::ShutDown { token } => self.on_shut_down(token),
             Completion::Closed { token, socket } => self.on_closed(token, socket),
             // Mail is looked at in every turn.
@@ -290,19 +290,22 @@ impl<R: Ring> Shard<R> {
     fn after_session(&mut self, key: Key) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if let Some(at) = peer.connection.wake_ms.take() {
-            let now_ms = self.world.now.monotonic.as_millis() as u32;
-            let after_ms = u64::from(at.wrapping_sub(now_ms));
+            let after_ms = u64::from(at.wrapping_sub(self.world.now_ms));
             self.wheel.bring_forward(key, after_ms, self.world.now.monotonic);
         }
         if peer.connection.hold == Hold::Congestion && !peer.held {
             peer.held = true;
             self.held.push(key);
-            if peer.many_armed {
-                let socket = peer.socket;
-                self.push(Op::CancelReceiveMany { socket, token: key });
-            }
         }
-        self.queue_flush(key);
+        if peer.many_armed && !peer.connection.wants_input() {
+            // The kernel would go on filling the inbox.
+            self.end_receive_many(key);
+        }
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if !peer.flush_queued {
+            peer.flush_queued = true;
+            self.to_flush.push(key);
+        }
     }
 
     /// The socket is of no more use.
@@ -379,7 +382,13 @@ impl<R: Ring> Shard<R> {
                 self.end(key);
                 continue;
             }
+            let cooled = peer.has_cooled(now);
+            let is_hot = peer.many_armed && !cooled;
             let next_ms = session::on_timer(&mut peer.connection, &mut self.world.context(key));
+            let next_ms = if is_hot { next_ms.min(HOT_LOOK_MS) } else { next_ms };
+            if cooled {
+                self.end_receive_many(key);
+            }
             self.wheel.schedule(key, next_ms.max(TIMER_TICK_MS), now);
             self.after_session(key);
         }

@@ -1,6 +1,7 @@
 //! A connection and what of it is in flight in the ring.
 
-use crate::limits::SEND_STALL_MS;
+use crate::connection::Stage;
+use crate::limits::{HOT_IDLE_MS, HOT_RECEIVES, SEND_STALL_MS};
 use crate::memory::Spans;
 use crate::ring::{Armed, Socket};
 use crate::session::Connection;
@@ -19,6 +20,10 @@ pub(super) struct Peer {
     pub(super) poll_armed: bool,
     pub(super) writable_armed: bool,
     pub(super) many_armed: bool,
+    /// The multishot receive was told to end.
+    pub(super) many_ending: bool,
+    /// Receives in a row that came soon after the one before; saturates.
+    pub(super) streak: u8,
     pub(super) receiving: bool,
     pub(super) sending: bool,
     /// The kernel said, or we know, that there may be something to receive.
@@ -47,6 +52,8 @@ impl Peer {
             poll_armed: false,
             writable_armed: false,
             many_armed: false,
+            many_ending: false,
+            streak: 0,
             receiving: false,
             sending: false,
             readable: false,
@@ -59,7 +66,31 @@ impl Peer {
         }
     }
 
+    /// Whether the kernel picks the buffers of its receives: for who sends much, or often.
+    #[inline]
+    pub(super) fn receives_many(&self) -> bool {
+        (self.streak >= HOT_RECEIVES || self.connection.protocol.is_heavy())
+            && self.connection.transport.is_plain()
+    }
+
+    /// Notes that something was received at `now_ms`, for [`Self::receives_many`].
+    #[inline]
+    pub(super) fn heard(&mut self, now_ms: u32) {
+        let since_ms = now_ms.wrapping_sub(self.connection.heard_ms);
+        let is_soon = u64::from(since_ms) < HOT_IDLE_MS;
+        self.streak = if is_soon { self.streak.saturating_add(1) } else { 0 };
+        self.connection.heard_ms = now_ms;
+    }
+
+    /// Whether it is received from as one that is hot, and no longer is.
+    pub(super) fn has_cooled(&self, now: Monotonic) -> bool {
+        self.many_armed
+            && !self.connection.protocol.is_heavy()
+            && u64::from(self.connection.silent_ms(now)) >= HOT_IDLE_MS
+    }
+
     /// Whether a receive should be started.
+    #[inline]
     pub(super) fn may_receive(&self) -> bool {
         self.readable
             && !self.receiving
@@ -67,6 +98,16 @@ impl Peer {
             && !self.ended
             && !self.closing
             && self.connection.wants_input()
+    }
+
+    /// Whether, after a send, there is more to send, to read on or to end.
+    #[inline]
+    pub(super) fn has_more_to_do(&self) -> bool {
+        let connection = &self.connection;
+        connection.subscriptions != crate::fanout::NO_SUBSCRIPTION
+            || connection.stage != Stage::Open
+            || !connection.outbox.is_empty()
+            || self.inbox_waits
     }
 
     pub(super) const fn armed(&self) -> Armed {

@@ -5,7 +5,7 @@
 
 use super::Shard;
 use crate::connection::{Hold, Stage};
-use crate::limits::{INBOX_BYTES_MAX, RECEIVES_PER_TURN};
+use crate::limits::{HOT_LOOK_MS, INBOX_BYTES_MAX, RECEIVES_PER_TURN};
 use crate::memory::{Key, Lease};
 use crate::ring::{Failure, Op, Refusal, Ring};
 use crate::session;
@@ -14,6 +14,7 @@ impl<R: Ring> Shard<R> {
     pub(super) fn arm_poll(&mut self, key: Key) {
         if let Some(peer) = self.peers.get_mut(key)
             && !peer.poll_armed
+            && !peer.many_armed
             && !peer.closing
         {
             peer.poll_armed = true;
@@ -22,23 +23,42 @@ impl<R: Ring> Shard<R> {
         }
     }
 
+    #[inline]
     pub(super) fn on_readable(&mut self, key: Key, more: bool, failure: Option<Failure>) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        if failure.is_none() {
-            peer.readable = true;
+        if !more || failure.is_some() {
+            return self.on_poll_ended(key, more, failure);
         }
+        let Self { ring, peers, to_receive, to_push, .. } = self;
+        let Some(peer) = peers.get_mut(key) else { return };
+        peer.readable = true;
+        if !peer.may_receive() || peer.receive_queued {
+            return;
+        }
+        // Those who wait for a lease or for room come first.
+        let is_free = to_receive.is_empty() && to_push.is_empty() && !peer.receives_many();
+        if is_free && ring.receive(peer.socket, key).is_ok() {
+            peer.readable = false;
+            peer.receiving = true;
+        } else {
+            peer.receive_queued = true;
+            to_receive.push_back(key);
+        }
+    }
+
+    fn on_poll_ended(&mut self, key: Key, more: bool, failure: Option<Failure>) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.readable |= failure.is_none();
         if !more {
             peer.poll_armed = false;
             // A poll ends by itself when completions overflow; one that failed says no more about
             // the socket than a receive will.
-            if failure.is_some_and(|failure| failure != Failure::Canceled) {
-                peer.readable = true;
-            }
+            peer.readable |= failure.is_some_and(|failure| failure != Failure::Canceled);
             self.arm_poll(key);
         }
         self.queue_receive(key);
     }
 
+    #[inline]
     pub(super) fn on_received(&mut self, key: Key, result: Result<Lease, Failure>, nonempty: bool) {
         let Some(peer) = self.peers.get_mut(key) else {
             if let Ok(lease) = result {
@@ -51,7 +71,6 @@ impl<R: Ring> Shard<R> {
             Ok(lease) => {
                 peer.readable |= nonempty && !lease.filled().is_empty();
                 self.feed(key, lease);
-                self.queue_receive(key);
             }
             // Completions of a socket keep their order, so a poll that saw what comes after this
             // receive is told after it and queues another.
@@ -74,45 +93,93 @@ impl<R: Ring> Shard<R> {
         };
         if !more {
             peer.many_armed = false;
+            peer.many_ending = false;
+            // No poll is armed beside it, so there may be more that nobody tells of.
+            peer.readable = true;
+            if result.as_ref().is_err_and(|failure| *failure == Failure::Canceled) {
+                peer.streak = 0;
+            }
         }
         match result {
-            Ok(Some(lease)) => self.feed(key, lease),
-            Ok(None) => self.on_end_of_stream(key),
-            Err(Failure::WouldBlock | Failure::NoBuffers | Failure::Canceled) => {
-                peer.readable = true;
+            Ok(Some(lease)) => {
+                self.feed(key, lease);
+                if more {
+                    return;
+                }
             }
+            // What came before the end is not read yet; the end is found again after it.
+            Ok(None) if !peer.connection.wants_input() && !peer.connection.inbox.is_empty() => {}
+            Ok(None) => self.on_end_of_stream(key),
+            Err(Failure::WouldBlock | Failure::NoBuffers | Failure::Canceled) => {}
             Err(_) => self.end(key),
         }
         self.queue_receive(key);
+        let Some(peer) = self.peers.get(key) else { return };
+        if !peer.receives_many() && !peer.ended {
+            self.arm_poll(key);
+        }
     }
 
     /// Gives what arrived to the session.
+    #[inline]
     pub(super) fn feed(&mut self, key: Key, mut lease: Lease) {
+        let Self { ring, peers, world, storage, to_flush, to_receive, .. } = self;
+        let Some(peer) = peers.get_mut(key) else {
+            ring.release(lease);
+            return;
+        };
+        let bytes = lease.filled_mut();
+        if bytes.is_empty() || !peer.connection.inbox.is_empty() {
+            return self.feed_inbox(key, lease);
+        }
+        world.counters().bytes_in.add(bytes.len() as u64);
+        peer.heard(world.now_ms);
+        let connection = &mut peer.connection;
+        connection.transport.open(bytes);
+        let consumed = session::receive(connection, bytes, storage, &mut world.context(key));
+        let is_plain = consumed == bytes.len()
+            && connection.wake_ms.is_none()
+            && connection.hold == Hold::None
+            && connection.wants_input();
+        if !is_plain {
+            connection.inbox.push(&bytes[consumed..]);
+            peer.inbox_waits = !connection.wants_input();
+            ring.release(lease);
+            self.after_session(key);
+            self.queue_receive(key);
+            return;
+        }
+        peer.inbox_waits = false;
+        ring.release(lease);
+        if !peer.flush_queued {
+            peer.flush_queued = true;
+            to_flush.push(key);
+        }
+        if peer.readable && peer.may_receive() && !peer.receive_queued {
+            peer.receive_queued = true;
+            to_receive.push_back(key);
+        }
+    }
+
+    /// Adds what arrived to what was kept, and lets the session read; nothing is the end.
+    fn feed_inbox(&mut self, key: Key, mut lease: Lease) {
         let Some(peer) = self.peers.get_mut(key) else {
             self.ring.release(lease);
             return;
         };
-        let length = lease.filled().len();
-        if length == 0 {
+        let bytes = lease.filled_mut();
+        if bytes.is_empty() {
             self.ring.release(lease);
             self.on_end_of_stream(key);
             return;
         }
-        self.world.counters().bytes_in.add(length as u64);
+        self.world.counters().bytes_in.add(bytes.len() as u64);
+        peer.heard(self.world.now_ms);
         let connection = &mut peer.connection;
-        connection.heard_ms = self.world.now.monotonic.as_millis() as u32;
-        let bytes = lease.filled_mut();
         connection.transport.open(bytes);
-        if connection.inbox.is_empty() {
-            let mut context = self.world.context(key);
-            let consumed = session::receive(connection, bytes, &mut self.storage, &mut context);
-            connection.inbox.push(&lease.filled()[consumed..]);
-            peer.inbox_waits = !connection.wants_input();
-        } else {
-            connection.inbox.push(bytes);
-            self.read_inbox(key);
-        }
+        connection.inbox.push(bytes);
         self.ring.release(lease);
+        self.read_inbox(key);
         let kept = self.peers.get(key).map_or(0, |peer| peer.connection.inbox.len());
         if kept > INBOX_BYTES_MAX {
             tracing::warn!(connection = ?key, kept, "a peer sent on although it was not read");
@@ -121,6 +188,7 @@ impl<R: Ring> Shard<R> {
             return;
         }
         self.after_session(key);
+        self.queue_receive(key);
     }
 
     /// Lets the session read what was kept.
@@ -148,6 +216,7 @@ impl<R: Ring> Shard<R> {
         self.after_session(key);
     }
 
+    /// Receives in this turn, or in the next that can.
     pub(super) fn queue_receive(&mut self, key: Key) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if peer.may_receive() && !peer.receive_queued {
@@ -156,6 +225,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
+    /// Starts the receives that were queued, as far as there are leases.
     pub(super) fn start_receives(&mut self) {
         for _ in 0..RECEIVES_PER_TURN.min(self.to_receive.len()) {
             let Some(key) = self.to_receive.pop_front() else { break };
@@ -166,22 +236,43 @@ impl<R: Ring> Shard<R> {
             }
             peer.readable = false;
             let socket = peer.socket;
-            if peer.connection.protocol.is_heavy() && peer.connection.transport.is_plain() {
-                peer.many_armed = true;
-                self.push(Op::ReceiveMany { socket, token: key });
+            if peer.receives_many() {
+                self.receive_many(key);
                 continue;
             }
-            match self.ring.push(Op::Receive { socket, token: key }) {
+            match self.ring.receive(socket, key) {
                 Ok(()) => peer.receiving = true,
-                Err(refused) => {
+                Err(reason) => {
                     peer.readable = true;
                     peer.receive_queued = true;
                     self.to_receive.push_front(key);
-                    if refused.reason == Refusal::NoLease {
+                    if reason == Refusal::NoLease {
                         break;
                     }
                 }
             }
+        }
+    }
+
+    /// From now on the kernel picks the buffers. The poll would say the same again.
+    fn receive_many(&mut self, key: Key) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let (socket, polled) = (peer.socket, peer.poll_armed);
+        peer.many_armed = true;
+        self.wheel.bring_forward(key, HOT_LOOK_MS, self.world.now.monotonic);
+        if polled {
+            self.push(Op::CancelPoll { socket, token: key });
+        }
+        self.push(Op::ReceiveMany { socket, token: key });
+    }
+
+    /// Ends a multishot receive; what comes until then is kept.
+    pub(super) fn end_receive_many(&mut self, key: Key) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if peer.many_armed && !peer.many_ending && !peer.closing {
+            peer.many_ending = true;
+            let socket = peer.socket;
+            self.push(Op::CancelReceiveMany { socket, token: key });
         }
     }
 

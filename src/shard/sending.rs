@@ -30,10 +30,7 @@ impl<R: Ring> Shard<R> {
     pub(super) fn flush_all(&mut self) {
         let mut keys = std::mem::take(&mut self.to_flush);
         for key in keys.drain(..) {
-            if let Some(peer) = self.peers.get_mut(key) {
-                peer.flush_queued = false;
-                self.flush(key);
-            }
+            self.flush(key);
         }
         // Flushing may have queued connections again; they come in the next turn.
         keys.append(&mut self.to_flush);
@@ -41,11 +38,32 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Sends what a connection has, unless a send is in flight.
+    #[inline]
     pub(super) fn flush(&mut self, key: Key) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Self { ring, peers, to_push, .. } = self;
+        let Some(peer) = peers.get_mut(key) else { return };
+        peer.flush_queued = false;
         if peer.closing || peer.sending || peer.writable_armed {
             return;
         }
+        let connection = &mut peer.connection;
+        let has_only_replies = connection.subscriptions == crate::fanout::NO_SUBSCRIPTION
+            && connection.stage == Stage::Open
+            && connection.transport.is_plain()
+            && peer.resend.is_none()
+            && !connection.outbox.is_empty();
+        if !has_only_replies || !to_push.is_empty() {
+            return self.flush_all_kinds(key);
+        }
+        peer.sending = true;
+        let spans = connection.outbox.take();
+        if let Err(refused) = ring.send(peer.socket, key, spans) {
+            to_push.push_back(refused.op);
+        }
+    }
+
+    fn flush_all_kinds(&mut self, key: Key) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
         if peer.connection.stage == Stage::Dead {
             self.close(key);
             return;
@@ -57,23 +75,29 @@ impl<R: Ring> Shard<R> {
             Some(rest) => *rest,
             None => self.gather(key),
         };
-        let Some(peer) = self.peers.get_mut(key) else { return };
         if spans.is_empty() {
-            match peer.connection.stage {
-                Stage::Closing if peer.ended => self.close(key),
-                Stage::Closing => self.shut_down(key),
-                Stage::Open => self.resume(key),
-                Stage::Lingering | Stage::Dead => {}
-            }
+            self.on_all_sent(key);
             return;
         }
+        let Some(peer) = self.peers.get_mut(key) else { return };
         peer.sending = true;
         let socket = peer.socket;
         self.push(Op::Send { socket, token: key, spans });
     }
 
+    /// There is nothing to send.
+    fn on_all_sent(&mut self, key: Key) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        match peer.connection.stage {
+            Stage::Closing if peer.ended => self.close(key),
+            Stage::Closing => self.shut_down(key),
+            Stage::Open => self.resume(key),
+            Stage::Lingering | Stage::Dead => {}
+        }
+    }
+
     /// Takes what is to be sent next: replies first, then publications.
-    pub(super) fn gather(&mut self, key: Key) -> Spans {
+    fn gather(&mut self, key: Key) -> Spans {
         let Some(peer) = self.peers.get_mut(key) else { return Spans::new() };
         let connection = &mut peer.connection;
         let mut spans = connection.outbox.take();
@@ -94,7 +118,13 @@ impl<R: Ring> Shard<R> {
         peer.connection.transport.seal(spans, &mut self.world.arena)
     }
 
-    pub(super) fn on_sent(&mut self, key: Key, spans: Spans, result: Result<usize, Failure>) {
+    #[inline]
+    pub(super) fn on_sent(
+        &mut self,
+        key: Key,
+        result: Result<usize, Failure>,
+        unsent: Option<Box<Spans>>,
+    ) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.sending = false;
         let sent = match result {
@@ -106,14 +136,11 @@ impl<R: Ring> Shard<R> {
             }
         };
         self.world.counters().bytes_out.add(sent as u64);
-        let total: usize = spans.iter().map(|span| span.len()).sum();
-        if sent < total {
-            let rest = crate::connection::Outbox::rest_of(spans, sent);
-            let now_ms = self.world.now.monotonic.as_millis() as u32;
+        if unsent.is_some() {
             if sent > 0 || peer.resend_since_ms.is_none() {
-                peer.resend_since_ms = Some(now_ms);
+                peer.resend_since_ms = Some(self.world.now_ms);
             }
-            peer.resend = Some(Box::new(rest));
+            peer.resend = unsent;
             peer.writable_armed = true;
             let socket = peer.socket;
             self.push(Op::PollWritable { socket, token: key });
@@ -121,7 +148,11 @@ impl<R: Ring> Shard<R> {
             return;
         }
         peer.resend_since_ms = None;
-        self.queue_flush(key);
+        if peer.has_more_to_do() {
+            self.queue_flush(key);
+        } else if peer.readable {
+            self.queue_receive(key);
+        }
     }
 
     /// Reads on where a full outbox or an unanswered request had stopped it.

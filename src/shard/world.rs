@@ -8,7 +8,7 @@ use crate::limits::{ARENA_BLOCKS_MAX, BLOCK_BYTES, HTTP_HEAD_MS, RTMP_SETUP_MS};
 use crate::live::{Directory, PublisherId, StreamName, TrackKind};
 use crate::mailbox::{Post, ShardId};
 use crate::memory::{Arena, Key};
-use crate::observe::{Board, ChannelState, Counters, StreamState, TrackState};
+use crate::observe::{Board, ChannelState, Counters, ShardBoard, StreamState, TrackState};
 use crate::session::{Context, Settings};
 use crate::time::Now;
 use std::sync::Arc;
@@ -49,8 +49,12 @@ pub(super) struct World {
     pub(super) settings: Arc<Settings>,
     pub(super) transport: Transport,
     pub(super) now: Now,
+    /// Milliseconds of the monotonic clock, as connections keep them.
+    pub(super) now_ms: u32,
     pub(super) draining: bool,
     board: Arc<Board>,
+    /// This shard's part of it.
+    own: Arc<ShardBoard>,
     scratch: Vec<u8>,
     date: [u8; http1::DATE_BYTES],
     date_second: i64,
@@ -73,6 +77,7 @@ impl World {
             arena: Arena::new(BLOCK_BYTES, ARENA_BLOCKS_MAX),
             transport,
             now,
+            now_ms: 0,
             draining: false,
             scratch: Vec::new(),
             date: [b' '; http1::DATE_BYTES],
@@ -80,6 +85,7 @@ impl World {
             ticked_second: 0,
             entropy,
             settings,
+            own: Arc::clone(&board.shards()[usize::from(shard)]),
             board,
             shard,
             shards,
@@ -90,6 +96,10 @@ impl World {
 
     pub(super) fn set_now(&mut self, now: Now) {
         self.now = now;
+        self.now_ms = now.monotonic.as_millis() as u32;
+        // A linear congruential step (Knuth, MMIX): it only has to differ from turn to turn.
+        self.entropy =
+            self.entropy.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
         let second = now.wall.unix_seconds();
         if second != self.date_second {
             self.date_second = second;
@@ -98,13 +108,11 @@ impl World {
     }
 
     pub(super) fn counters(&self) -> &Counters {
-        &self.board.shards()[usize::from(self.shard)].counters
+        &self.own.counters
     }
 
+    #[inline]
     pub(super) fn context(&mut self, token: Key) -> Context<'_> {
-        // A linear congruential step (Knuth, MMIX): it only has to differ from call to call.
-        self.entropy =
-            self.entropy.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
         Context {
             token,
             sender: u64::from(self.shard) << 56 | token.to_bits(),
@@ -115,9 +123,9 @@ impl World {
             arena: &mut self.arena,
             scratch: &mut self.scratch,
             settings: &self.settings,
-            counters: &self.board.shards()[usize::from(self.shard)].counters,
+            counters: &self.own.counters,
             board: &self.board,
-            entropy: self.entropy,
+            entropy: self.entropy ^ token.to_bits(),
             draining: self.draining,
         }
     }
@@ -209,7 +217,7 @@ impl World {
         counters.channels.set(self.hub.channels().count() as u64);
         counters.live_streams.set(self.live.stream_count() as u64);
         let served = (self.stream_states(), self.channel_states());
-        self.board.shards()[usize::from(self.shard)].set_served(served.0, served.1);
+        self.own.set_served(served.0, served.1);
     }
 
     fn stream_states(&mut self) -> Vec<StreamState> {

@@ -316,7 +316,7 @@ impl Rig {
         bytes
     }
 
-    /// Sends once: what came of it, and the spans back.
+    /// Sends once: what came of it, and what was not taken.
     pub(crate) fn send(
         &mut self,
         socket: Socket,
@@ -325,7 +325,9 @@ impl Rig {
     ) -> (Result<usize, Failure>, Spans) {
         self.push(Op::Send { socket, token: wanted, spans });
         self.wait_for("end of the send", |completion| match completion {
-            Completion::Sent { token, spans, result } if token == wanted => Ok((result, spans)),
+            Completion::Sent { token, result, unsent } if token == wanted => {
+                Ok((result, unsent.map_or_else(Spans::new, |unsent| *unsent)))
+            }
             other => Err(other),
         })
     }

@@ -1,43 +1,113 @@
-//! XOR of a slice with a repeating four-byte key, in place (the masking of RFC 6455 5.3).
+//! XOR of a slice with a repeating four-byte key, in place (the masking of RFC 6455 5.3), and
+//! whether what comes out is ASCII, which costs nothing beside it.
 //!
 //! In: bytes, key, and the phase: which byte of the key meets the first byte of the slice, so that
 //! a payload arriving in pieces continues where the last piece ended. Out: the slice, transformed.
 //! The operation is its own inverse. It does not know frames.
 
-/// XORs `bytes[i]` with `mask[(phase + i) % 4]`.
+/// XORs `bytes[i]` with `mask[(phase + i) % 4]`; says whether every byte is ASCII then.
 ///
 /// Uses AVX2 where the processor has it, else [`unmask_portable`].
 #[inline]
-pub fn unmask(bytes: &mut [u8], mask: [u8; 4], phase: usize) {
+pub fn unmask(bytes: &mut [u8], mask: [u8; 4], phase: usize) -> Ascii {
     #[cfg(target_arch = "x86_64")]
     if bytes.len() >= WIDE_BYTES_MIN && std::arch::is_x86_feature_detected!("avx2") {
         return x86::unmask_wide(bytes, rotated(mask, phase));
     }
-    unmask_portable(bytes, mask, phase);
+    unmask_portable(bytes, mask, phase)
 }
 
-/// The safe twin of [`unmask`]: eight bytes at a time, on every processor.
+/// Whether bytes have their eighth bit clear: such text is UTF-8 without a further look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ascii {
+    /// All of them.
+    All,
+    /// Not all of them.
+    No,
+}
+
+/// The safe twin of [`unmask`]: a word at a time, on every processor.
 #[inline]
-pub fn unmask_portable(bytes: &mut [u8], mask: [u8; 4], phase: usize) {
+pub fn unmask_portable(bytes: &mut [u8], mask: [u8; 4], phase: usize) -> Ascii {
     let key = rotated(mask, phase);
+    // The last word may overlap the one before it: it is read before anything is written, and
+    // written last, so that both write the same bytes where they overlap.
+    let behind = rotated(key, bytes.len());
+    if let Some(&end) = bytes.last_chunk::<16>() {
+        let end = u128::from_ne_bytes(end) ^ wide(behind);
+        let mut seen = end;
+        let (words, _) = bytes.as_chunks_mut::<16>();
+        for word in words {
+            let plain = u128::from_ne_bytes(*word) ^ wide(key);
+            seen |= plain;
+            *word = plain.to_ne_bytes();
+        }
+        if let Some(last) = bytes.last_chunk_mut() {
+            *last = end.to_ne_bytes();
+        }
+        return Ascii::from_bits(seen);
+    }
+    let (Some(&start), Some(&end)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) else {
+        return unmask_short(bytes, key);
+    };
+    let start = u64::from_ne_bytes(start) ^ word(key);
+    let end = u64::from_ne_bytes(end) ^ word(behind);
+    if let Some(first) = bytes.first_chunk_mut() {
+        *first = start.to_ne_bytes();
+    }
+    if let Some(last) = bytes.last_chunk_mut() {
+        *last = end.to_ne_bytes();
+    }
+    Ascii::from_bits(u128::from(start | end))
+}
+
+/// Fewer bytes than a word.
+#[inline]
+fn unmask_short(bytes: &mut [u8], key: [u8; 4]) -> Ascii {
     let [a, b, c, d] = key;
-    let key_word = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-    let (words, tail) = bytes.as_chunks_mut::<8>();
-    for word in words {
-        *word = (u64::from_ne_bytes(*word) ^ key_word).to_ne_bytes();
-    }
-    // A word is two whole keys, so the tail starts at phase 0 of the rotated key.
-    for (byte, key_byte) in tail.iter_mut().zip([a, b, c, d, a, b, c]) {
+    let mut seen = 0_u128;
+    for (byte, key_byte) in bytes.iter_mut().zip([a, b, c, d, a, b, c]) {
         *byte ^= key_byte;
+        seen |= u128::from(*byte);
     }
+    Ascii::from_bits(seen)
+}
+
+impl Ascii {
+    #[inline]
+    const fn from_bits(seen: u128) -> Self {
+        if seen & u128::from_ne_bytes([0x80; 16]) == 0 { Self::All } else { Self::No }
+    }
+
+    /// Whether both are.
+    #[inline]
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::All, Self::All) => Self::All,
+            _ => Self::No,
+        }
+    }
+}
+
+/// The key twice: what meets eight bytes.
+#[inline]
+const fn word([a, b, c, d]: [u8; 4]) -> u64 {
+    u64::from_ne_bytes([a, b, c, d, a, b, c, d])
+}
+
+/// The key four times.
+#[inline]
+const fn wide(key: [u8; 4]) -> u128 {
+    let word = word(key) as u128;
+    word << 64 | word
 }
 
 /// The key as it meets the first byte of the slice.
 #[inline]
 fn rotated(mask: [u8; 4], phase: usize) -> [u8; 4] {
-    let mut key = mask;
-    key.rotate_left(phase % 4);
-    key
+    let bits = [0, 8, 16, 24][phase % 4];
+    u32::from_le_bytes(mask).rotate_right(bits).to_le_bytes()
 }
 
 /// Below this length the portable loop is as fast and the detection is not worth its load.
@@ -49,13 +119,15 @@ const WIDE_BYTES_MIN: usize = 128;
 mod x86 {
     //! The AVX2 kernel. Entered only after detection.
 
+    use super::Ascii;
     use std::arch::x86_64::{
-        __m256i, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_storeu_si256, _mm256_xor_si256,
+        __m256i, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi32,
+        _mm256_setzero_si256, _mm256_storeu_si256, _mm256_xor_si256,
     };
 
     /// XORs with the key, which is already rotated to phase 0. The caller has seen AVX2.
     #[inline]
-    pub(super) fn unmask_wide(bytes: &mut [u8], key: [u8; 4]) {
+    pub(super) fn unmask_wide(bytes: &mut [u8], key: [u8; 4]) -> Ascii {
         debug_assert!(std::arch::is_x86_feature_detected!("avx2"));
         // SAFETY: `kernel` requires AVX2 and nothing else; the only caller, `unmask`, enters this
         // function in the branch where `is_x86_feature_detected!("avx2")` answered true.
@@ -65,8 +137,9 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx2")]
-    fn kernel(bytes: &mut [u8], key: [u8; 4]) {
+    fn kernel(bytes: &mut [u8], key: [u8; 4]) -> Ascii {
         let key_lanes = _mm256_set1_epi32(i32::from_ne_bytes(key));
+        let mut seen = _mm256_setzero_si256();
         let (lanes, tail) = bytes.as_chunks_mut::<32>();
         for lane in lanes {
             let address: *mut __m256i = lane.as_mut_ptr().cast();
@@ -75,13 +148,16 @@ mod x86 {
             // JUSTIFICATION: the vector load has no safe form on slices.
             let value = unsafe { _mm256_loadu_si256(address) };
             let value = _mm256_xor_si256(value, key_lanes);
+            seen = _mm256_or_si256(seen, value);
             // SAFETY: the same 32 bytes, exclusively borrowed through `lane` for this step; the
             // unaligned store asks for no alignment.
             // JUSTIFICATION: the vector store has no safe form on slices.
             unsafe { _mm256_storeu_si256(address, value) };
         }
         // 32 is a multiple of the key's length, so the tail starts at phase 0.
-        super::unmask_portable(tail, key, 0);
+        let rest = super::unmask_portable(tail, key, 0);
+        let lanes = if _mm256_movemask_epi8(seen) == 0 { Ascii::All } else { Ascii::No };
+        lanes.and(rest)
     }
 }
 
@@ -106,7 +182,7 @@ mod tests {
     /// the byte loop changes them, and their neighbours do not change.
     #[test]
     fn every_offset_length_and_phase_matches_the_byte_loop() {
-        type Kernel = fn(&mut [u8], [u8; 4], usize);
+        type Kernel = fn(&mut [u8], [u8; 4], usize) -> Ascii;
         let kernels: [(&str, Kernel); 2] = [("unmask", unmask), ("portable", unmask_portable)];
         let source = pattern(300);
         for (name, kernel) in kernels {
@@ -116,7 +192,9 @@ mod tests {
                         let mut expected = source.clone();
                         byte_loop(&mut expected[offset..offset + length], MASK, phase);
                         let mut actual = source.clone();
-                        kernel(&mut actual[offset..offset + length], MASK, phase);
+                        let ascii = kernel(&mut actual[offset..offset + length], MASK, phase);
+                        let expected_ascii = expected[offset..offset + length].is_ascii();
+                        assert_eq!(ascii == Ascii::All, expected_ascii);
                         assert!(
                             actual == expected,
                             "{name} offset {offset} length {length} phase {phase}"
@@ -140,6 +218,23 @@ mod tests {
             let mut actual = pattern(length);
             x86::unmask_wide(&mut actual, MASK);
             assert_eq!(actual, expected, "length {length}");
+        }
+    }
+
+    #[test]
+    fn one_byte_that_is_not_ascii_is_seen_wherever_it_is() {
+        for length in 1..=200 {
+            for at in 0..length {
+                let mut text = vec![b'a'; length];
+                text[at] = 0x80;
+                byte_loop(&mut text, MASK, 1);
+                let mut twin = text.clone();
+                assert_eq!(unmask(&mut text, MASK, 1), Ascii::No, "{at} of {length}");
+                assert_eq!(unmask_portable(&mut twin, MASK, 1), Ascii::No, "{at} of {length}");
+            }
+            let mut text = vec![b'a'; length];
+            byte_loop(&mut text, MASK, 3);
+            assert_eq!(unmask(&mut text, MASK, 3), Ascii::All);
         }
     }
 

@@ -183,6 +183,7 @@ fn check(state: &mut RingState, op: &Op) {
         | Op::Receive { socket, token }
         | Op::ReceiveMany { socket, token }
         | Op::CancelReceiveMany { socket, token }
+        | Op::CancelPoll { socket, token }
         | Op::Send { socket, token, .. }
         | Op::Shutdown { socket, token }
         | Op::Close { socket, token, .. } => (*socket, *token),

@@ -4,7 +4,7 @@ use super::{CellState, LEASE_BYTES, Queued, Slot, check};
 use crate::core::{Core, MICROSECOND, MILLISECOND};
 use crate::faults::Fault;
 use crate::net::{ConnId, Found};
-use headwater::memory::{Key, Lease, Spans};
+use headwater::memory::{Key, Lease, Spans, without_first};
 use headwater::ring::{
     AcceptCount, Armed, Cell, Completion, Failure, ListenerId, Op, Refusal, Refused, Socket, Token,
 };
@@ -81,6 +81,14 @@ impl Core {
                 let conn = slot.conn;
                 if self.conns[conn].is_readable() {
                     self.readable(shard, socket);
+                }
+            }
+            Op::CancelPoll { socket, token } => {
+                let slot = self.rings[shard].slot(socket);
+                if std::mem::replace(&mut slot.live.poll, false) {
+                    let failure = Some(Failure::Canceled);
+                    let ended = Completion::Readable { token, more: false, failure };
+                    self.arrive(shard, ended, Some(socket));
                 }
             }
             Op::PollWritable { socket, .. } => {
@@ -212,7 +220,9 @@ impl Core {
                 Ok(count)
             }
         };
-        self.finish(shard, socket, Completion::Sent { token, spans, result });
+        let taken = result.unwrap_or(0);
+        let unsent = (taken < total).then(|| Box::new(without_first(spans, taken)));
+        self.finish(shard, socket, Completion::Sent { token, result, unsent });
     }
 
     fn close(&mut self, shard: usize, socket: Socket, token: Token) {

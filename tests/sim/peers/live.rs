@@ -176,6 +176,9 @@ pub(crate) struct HlsReader {
     /// Segments to be fetched, oldest first.
     to_fetch: Vec<String>,
     last_listed: Option<u64>,
+    /// When it last asked for something.
+    asked_at: u64,
+    /// When it asked for the playlist it follows: the answer may have waited for a slow peer.
     listed_at: u64,
     /// The last segment it took up, by number.
     last_taken: u64,
@@ -192,6 +195,7 @@ impl HlsReader {
             asked: None,
             to_fetch: Vec::new(),
             last_listed: None,
+            asked_at: 0,
             listed_at: 0,
             last_taken: 0,
             last_picture: None,
@@ -207,12 +211,13 @@ impl HlsReader {
         let request = format!("GET /live/{}/{file} HTTP/1.1\r\nHost: localhost\r\n\r\n", self.name);
         self.link.write(io, request.as_bytes());
         self.asked = Some(file);
+        self.asked_at = io.core.now;
     }
 
     fn on_answer(&mut self, io: &mut Io<'_>, file: &str, status: u16, body: &[u8]) {
         if file.ends_with(".m3u8") {
             if status == 200 {
-                self.listed_at = io.core.now;
+                self.listed_at = self.asked_at;
                 self.on_playlist(std::str::from_utf8(body).expect("a playlist is UTF-8"));
             } else {
                 let known = self.last_listed.is_some();

@@ -11,6 +11,7 @@
 mod error;
 mod header;
 mod state;
+mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,9 @@ use crate::close::is_valid_on_wire;
 use crate::encode::Opcode;
 use crate::utf8::{self, Carry};
 use header::Header;
+use simd::Ascii;
 use state::State;
+use whole::Whole;
 
 /// Reads one direction of one connection.
 ///
@@ -161,7 +164,44 @@ impl Decoder {
     }
 
     /// Reads one step. `input` is everything that arrived and was not consumed.
+    #[inline]
     pub fn receive<'a>(&mut self, input: &'a mut [u8], limits: &Limits) -> Result<Step<'a>, Error> {
+        if self.is_between_messages()
+            && self.role == Role::Server
+            && self.failed.is_none()
+            && let Some(whole) = Whole::find(input, limits)
+        {
+            return self.whole(input, whole);
+        }
+        self.step(input, limits)
+    }
+
+    /// A message in one frame that is whole in the input. The state stays as it is.
+    #[inline]
+    fn whole<'a>(&mut self, input: &'a mut [u8], whole: Whole) -> Result<Step<'a>, Error> {
+        let Whole { kind, mask, payload } = whole;
+        let (start, end) = (payload.start, payload.end);
+        let data = &mut input[payload];
+        let ascii = simd::unmask(data, mask, 0);
+        if kind == Kind::Text
+            && ascii == Ascii::No
+            && let Err(offset) = utf8::check(data)
+        {
+            return Err(self.fail(ErrorKind::NotUtf8, start + offset));
+        }
+        self.position += end as u64;
+        Ok(Step::Event { consumed: end, event: Event::Message { kind, data } })
+    }
+
+    #[cold]
+    const fn fail(&mut self, kind: ErrorKind, offset: usize) -> Error {
+        self.failed = Some(kind);
+        self.position += offset as u64;
+        Error { kind, position: self.position }
+    }
+
+    /// The same by every rule.
+    fn step<'a>(&mut self, input: &'a mut [u8], limits: &Limits) -> Result<Step<'a>, Error> {
         if let Some(kind) = self.failed {
             return Err(Error { kind, position: self.position });
         }
@@ -177,11 +217,7 @@ impl Decoder {
                 }
                 Ok(step)
             }
-            Err((kind, offset)) => {
-                self.failed = Some(kind);
-                self.position += offset as u64;
-                Err(Error { kind, position: self.position })
-            }
+            Err((kind, offset)) => Err(self.fail(kind, offset)),
         }
     }
 
