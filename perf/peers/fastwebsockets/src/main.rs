@@ -44,7 +44,8 @@ fn main() -> Result<(), Box<dyn error::Error>> {
             let (stream, _) = listener.accept().await?;
             let hub = Rc::clone(&hub);
             spawn_local(async move {
-                let service = service_fn(|request| upgrade(request, arguments.role, Rc::clone(&hub)));
+                let service =
+                    service_fn(|request| upgrade(request, arguments.role, Rc::clone(&hub)));
                 let http = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
                 // A connection that ended is the lab's to notice.
                 let _ = http.with_upgrades().await;
@@ -59,13 +60,19 @@ async fn upgrade(
     hub: Rc<Hub>,
 ) -> Result<Response<Empty<Bytes>>, WebSocketError> {
     let (response, upgraded) = fastwebsockets::upgrade::upgrade(&mut request)?;
-    spawn_local(unconstrained(async move {
-        // As above.
-        let _ = match role {
-            Role::Echo => echo(upgraded).await,
-            Role::Broadcast => broadcast(upgraded, &hub).await,
-        };
-    }));
+    match role {
+        Role::Echo => {
+            // As above.
+            spawn_local(unconstrained(async move { drop(echo(upgraded).await) }));
+        }
+        Role::Broadcast => {
+            // Before the answer: whoever has it misses nothing.
+            let member = hub.join();
+            spawn_local(unconstrained(
+                async move { drop(broadcast(upgraded, &hub, member).await) },
+            ));
+        }
+    }
     Ok(response)
 }
 
@@ -92,9 +99,26 @@ async fn echo(upgraded: UpgradeFut) -> Result<(), WebSocketError> {
     }
 }
 
-async fn broadcast(upgraded: UpgradeFut, hub: &Rc<Hub>) -> Result<(), WebSocketError> {
-    let (read, write) = socket(upgraded).await?.split(tokio::io::split);
-    let (id, mut frames) = hub.join();
+async fn broadcast(
+    upgraded: UpgradeFut,
+    hub: &Hub,
+    (id, frames): (u64, mpsc::UnboundedReceiver<Owned>),
+) -> Result<(), WebSocketError> {
+    let result = match socket(upgraded).await {
+        Ok(socket) => spread(socket, hub, id, frames).await,
+        Err(error) => Err(error),
+    };
+    hub.leave(id);
+    result
+}
+
+async fn spread(
+    socket: WebSocket<TcpStream>,
+    hub: &Hub,
+    id: u64,
+    mut frames: mpsc::UnboundedReceiver<Owned>,
+) -> Result<(), WebSocketError> {
+    let (read, write) = socket.split(tokio::io::split);
     let writer = spawn_local(unconstrained(async move { write_all(write, &mut frames).await }));
     let mut read = FragmentCollectorRead::new(read);
     let result = loop {

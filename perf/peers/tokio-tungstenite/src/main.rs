@@ -4,7 +4,7 @@
 //! The echo is one task per connection that reads and sends; the broadcast is the crate's own
 //! example of a server: a channel per connection, a message cloned (by reference) into each, and
 //! what has piled up for a connection is flushed in one write. Configuration is the crate's default
-//! except for the sizes of the buffers, see [`config`].
+//! except for the size of the read buffer, see [`config`].
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -30,33 +30,42 @@ fn main() -> Result<(), Box<dyn error::Error>> {
         let listener = TcpListener::from_std(listener)?;
         peer::announce(address);
         let hub = Rc::new(Hub::default());
+        let (role, config) = (arguments.role, config(&arguments));
         loop {
             let (stream, _) = listener.accept().await?;
             let hub = Rc::clone(&hub);
             tokio::task::spawn_local(async move {
                 // A connection that ended is the lab's to notice.
-                let _ = match arguments.role {
-                    Role::Echo => echo(stream).await,
-                    Role::Broadcast => broadcast(stream, &hub).await,
-                };
+                let _ = serve(stream, role, config, &hub).await;
             });
         }
     })
 }
 
-/// The default read buffer is 128 KiB for each connection, which at 10,000 of them is memory and
-/// cache for nothing: 16 KiB take the largest message of the lab in two reads and all others in one.
-/// The write buffer only grows when it is not flushed, and is left alone.
-fn config() -> WebSocketConfig {
-    WebSocketConfig::default().read_buffer_size(READ_BUFFER_BYTES)
+/// The read buffer holds one message. The default of 128 KiB would be held by each connection, and
+/// the crate zeroes what is free of it before every read. The write buffer only grows when it is not
+/// flushed, and is left alone.
+fn config(arguments: &Arguments) -> WebSocketConfig {
+    let bytes = (arguments.recv as usize).max(READ_BUFFER_BYTES_MIN);
+    WebSocketConfig::default().read_buffer_size(bytes)
 }
 
-async fn upgrade(stream: TcpStream) -> Result<WebSocketStream<TcpStream>, Error> {
-    tokio_tungstenite::accept_async_with_config(stream, Some(config())).await
+async fn serve(
+    stream: TcpStream,
+    role: Role,
+    config: WebSocketConfig,
+    hub: &Hub,
+) -> Result<(), Error> {
+    let socket = tokio_tungstenite::accept_async_with_config(stream, Some(config)).await?;
+    match role {
+        Role::Echo => echo(socket).await,
+        Role::Broadcast => broadcast(socket, hub).await,
+    }
 }
 
-async fn echo(stream: TcpStream) -> Result<(), Error> {
-    let mut socket = upgrade(stream).await?;
+type Socket = WebSocketStream<TcpStream>;
+
+async fn echo(mut socket: Socket) -> Result<(), Error> {
     while let Some(message) = socket.next().await {
         let message = message?;
         if message.is_text() || message.is_binary() {
@@ -66,8 +75,8 @@ async fn echo(stream: TcpStream) -> Result<(), Error> {
     Ok(())
 }
 
-async fn broadcast(stream: TcpStream, hub: &Rc<Hub>) -> Result<(), Error> {
-    let (sink, stream) = upgrade(stream).await?.split();
+async fn broadcast(socket: Socket, hub: &Hub) -> Result<(), Error> {
+    let (sink, stream) = socket.split();
     let (id, messages) = hub.join();
     let writer = tokio::task::spawn_local(write(sink, messages));
     let result = read(stream, hub, id).await;
@@ -77,11 +86,7 @@ async fn broadcast(stream: TcpStream, hub: &Rc<Hub>) -> Result<(), Error> {
     result
 }
 
-async fn read(
-    mut stream: SplitStream<WebSocketStream<TcpStream>>,
-    hub: &Hub,
-    id: u64,
-) -> Result<(), Error> {
+async fn read(mut stream: SplitStream<Socket>, hub: &Hub, id: u64) -> Result<(), Error> {
     while let Some(message) = stream.next().await {
         let message = message?;
         if message.is_text() || message.is_binary() {
@@ -92,7 +97,7 @@ async fn read(
 }
 
 async fn write(
-    mut sink: SplitSink<WebSocketStream<TcpStream>, Message>,
+    mut sink: SplitSink<Socket, Message>,
     mut messages: mpsc::UnboundedReceiver<Message>,
 ) -> Result<(), Error> {
     while let Some(message) = messages.recv().await {
@@ -135,4 +140,4 @@ impl Hub {
     }
 }
 
-const READ_BUFFER_BYTES: usize = 16 * 1024;
+const READ_BUFFER_BYTES_MIN: usize = 4096;
