@@ -143,6 +143,6 @@ mod tests {
         assert_eq!(count.answer(25), 0);
         assert_eq!(count.answer(1), 22);
         assert_eq!(count.answer(27), 22);
-        assert_eq!(count.answer(51), 66);
+        assert_eq!(count.answer(51), 44);
     }
 }
