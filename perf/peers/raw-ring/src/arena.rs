@@ -14,25 +14,24 @@ use io_uring::types::BufRingEntry;
 /// `count` buffers of `size` bytes.
 pub(crate) struct Arena {
     base: NonNull<u8>,
-    size: usize,
-    count: u16,
+    size: u32,
+    count: u32,
 }
 
 impl Arena {
-    pub(crate) fn new(count: u16, size: u32) -> Self {
-        let size = size as usize;
-        let base = pages(usize::from(count) * size);
+    pub(crate) fn new(count: u32, size: u32) -> Self {
+        let base = pages(count as usize * size as usize);
         Self { base, size, count }
     }
 
-    pub(crate) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> u32 {
         self.size
     }
 
     /// The address of buffer `id`.
-    pub(crate) fn address(&self, id: u16) -> *mut u8 {
+    pub(crate) fn address(&self, id: u32) -> *mut u8 {
         assert!(id < self.count, "a buffer id comes from this arena");
-        self.base.as_ptr().wrapping_add(usize::from(id) * self.size)
+        self.base.as_ptr().wrapping_add(id as usize * self.size as usize)
     }
 }
 
@@ -44,16 +43,16 @@ pub(crate) struct BufferRing {
 }
 
 impl BufferRing {
-    /// Registers the ring as group 0 and lends every buffer of `arena`.
-    pub(crate) fn new(submitter: &Submitter<'_>, arena: &Arena) -> io::Result<Self> {
-        let bytes = usize::from(arena.count) * size_of::<BufRingEntry>();
+    /// Registers the ring as group 0 and lends the `count` buffers of `arena`.
+    pub(crate) fn new(submitter: &Submitter<'_>, arena: &Arena, count: u16) -> io::Result<Self> {
+        let bytes = usize::from(count) * size_of::<BufRingEntry>();
         let entries = pages(bytes).cast::<BufRingEntry>();
         // SAFETY: the address is page-aligned and has room for `count` entries; it is never freed.
         unsafe {
-            submitter.register_buf_ring_with_flags(entries.as_ptr() as u64, arena.count, 0, 0)?;
+            submitter.register_buf_ring_with_flags(entries.as_ptr() as u64, count, 0, 0)?;
         }
-        let mut ring = Self { entries, mask: arena.count - 1, tail: 0 };
-        for id in 0..arena.count {
+        let mut ring = Self { entries, mask: count - 1, tail: 0 };
+        for id in 0..count {
             ring.give(arena, id);
         }
         ring.publish();
@@ -66,9 +65,8 @@ impl BufferRing {
         // SAFETY: `at` lies within the ring because of the mask, and the kernel does not read an
         // entry at or past the published tail.
         let entry = unsafe { &mut *at };
-        entry.set_addr(arena.address(id) as u64);
-        // The size came from a u32 that the command line bounds to 1 MiB.
-        entry.set_len(u32::try_from(arena.size).unwrap_or(u32::MAX));
+        entry.set_addr(arena.address(id.into()) as u64);
+        entry.set_len(arena.size);
         entry.set_bid(id);
         self.tail = self.tail.wrapping_add(1);
     }

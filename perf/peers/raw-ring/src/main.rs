@@ -1,20 +1,21 @@
-//! The limit: what an echo costs on one io_uring when there is nothing else.
+//! The limit: what an echo or a broadcast costs on one io_uring when there is nothing else.
 //!
-//! In: bytes on TCP connections. Out: the same bytes (or `--reply` bytes for every `--recv`), and
-//! counters as JSON on stdout. One thread, one ring, direct descriptors, the ring flags, socket
-//! options and opcodes that the server uses.
+//! In: bytes on TCP connections. Out: `--reply` bytes for every `--recv`, to the connection they came
+//! from or to all others, and counters as JSON on stdout. One thread, one ring, direct descriptors,
+//! the ring flags and socket options that the server uses. Bytes are counted, not receives.
 //!
-//! Invariants: one send is in flight per connection; a buffer belongs to exactly one operation until
-//! its completion was seen; completions carry the generation of their slot, so that a late one is
-//! not taken for its successor's.
+//! Invariants: a send never waits (MSG_DONTWAIT), so that it is over when its submission is, and only
+//! then is its buffer lent again; with MSG_WAITALL a success is a whole send, so that its completion
+//! can be left out (IOSQE_CQE_SKIP_SUCCESS) and any that comes is a failure; completions carry the
+//! generation of their slot, so that a late one is not taken for its successor's.
 //!
 //! Deliberately absent: any protocol, timers, limits, slow-reader handling (a reply that does not
 //! fit the socket closes it), and anything that would make it kinder than a limit has to be.
 
 mod arena;
 mod arguments;
-mod echo;
 mod ring;
+mod server;
 mod signals;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -52,7 +53,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn error::Error>> {
     }
     raise_descriptor_limit();
     let (listener, port) = listen(arguments)?;
-    echo::serve(arguments, listener.as_raw_fd(), port)?;
+    server::serve(arguments, listener.as_raw_fd(), port)?;
     Ok(())
 }
 
@@ -71,10 +72,13 @@ fn listen(arguments: &Arguments) -> io::Result<(OwnedFd, u16)> {
     }
     let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, arguments.port);
     rustix::net::bind(&listener, &address)?;
-    rustix::net::listen(&listener, 4096)?;
+    rustix::net::listen(&listener, BACKLOG)?;
     let bound = SocketAddr::try_from(rustix::net::getsockname(&listener)?)?;
     Ok((listener, bound.port()))
 }
+
+/// More than the lab opens at one time; the kernel takes the least of this and `somaxconn`.
+const BACKLOG: i32 = 65_535;
 
 /// The table of direct descriptors is bounded by the soft limit; the hard one is ours to take.
 fn raise_descriptor_limit() {
