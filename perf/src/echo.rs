@@ -10,8 +10,9 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 
 use crate::headwater::Headwater;
-use crate::load::{Expected, Load, Pattern, Plan};
+use crate::load::{Expected, Load, Pattern, Plan, UNLIMITED};
 use crate::measure::{self, Costs, Times};
+use crate::process::Launch;
 use crate::record::{self, Surroundings};
 use crate::servers::{RawRing, RawRingOptions, Server};
 use crate::statistics::Summary;
@@ -165,16 +166,15 @@ fn run_once(options: &Options, side: Side) -> Result<Costs> {
     let reply = frames::server_text(&payload);
     let places = &options.places;
     let before = distance::between(places.server_cpu(), places.client_cpu())?;
+    let launch = Launch::on(places.server_cpu());
     let server = match side {
-        Side::Headwater => {
-            Server::Headwater(Headwater::start(&places.headwater, 1, places.server_cpu())?)
-        }
+        Side::Headwater => Server::Headwater(Headwater::start(&places.headwater, 1, &launch)?),
         Side::RawRing => Server::RawRing(RawRing::start(
             &options.raw_ring_binary,
             &options.raw_ring,
             request.len(),
             reply.len(),
-            places.server_cpu(),
+            &launch,
         )?),
     };
     let sockets = server
@@ -185,7 +185,14 @@ fn run_once(options: &Options, side: Side) -> Result<Costs> {
         Side::RawRing => Expected::Count(reply.len()),
     };
     let cpu = places.client_cpu();
-    let load = Load::start(Plan { sockets, pattern: Pattern::Echo, request, expected, cpu });
+    let load = Load::start(Plan {
+        sockets,
+        pattern: Pattern::Echo,
+        request,
+        expected,
+        cpu,
+        allowed: UNLIMITED,
+    });
     let mut costs = measure::costs(server.child(), || server.counters(), load, &options.times)
         .with_context(|| format!("measuring the {side}"))?;
     server.stop()?;

@@ -7,8 +7,9 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::headwater::{self, Headwater};
-use crate::load::{Expected, Load, Pattern, Plan};
+use crate::load::{Expected, Load, Pattern, Plan, UNLIMITED};
 use crate::measure::{self, Costs, Times};
+use crate::process::Launch;
 use crate::record::{self, Surroundings};
 use crate::{frames, http};
 
@@ -41,7 +42,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let surroundings = Surroundings::look();
     let places = &options.places;
     let cpu = (options.shards == 1).then(|| places.server_cpu()).flatten();
-    let server = Headwater::start(&places.headwater, options.shards, cpu)?;
+    let server = Headwater::start(&places.headwater, options.shards, &Launch::on(cpu))?;
     let publisher = headwater::publisher_path(CHANNEL);
     let mut sockets = http::open_websockets(server.address, &publisher, 0, 1)?;
     let channel = headwater::channel_path(CHANNEL);
@@ -55,6 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         request: frames::client_text(&payload),
         expected: Expected::Bytes(frames::server_text(&payload)),
         cpu: places.client_cpu(),
+        allowed: UNLIMITED,
     });
     let costs = measure::costs(&server.child, || server.counters(), load, &options.times)?;
     server.stop()?;

@@ -137,6 +137,6 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 4 << 20;
-const READY_ATTEMPTS: u32 = 200;
+const READY_ATTEMPTS: u32 = 600;
 const READY_PAUSE: Duration = Duration::from_millis(50);
 const BATCH: usize = 128;

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Serialize;
 
 use crate::headwater::{self, Headwater};
-use crate::process::{Child, Memory};
+use crate::process::{Child, Launch, Memory};
 use crate::record::{self, Surroundings};
 use crate::{frames, http};
 
@@ -55,7 +55,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let (base, full) = (options.base as usize, options.connections as usize);
     ensure!(base < full, "--base must be below --connections");
     let surroundings = Surroundings::look();
-    let server = Headwater::start(&options.places.headwater, options.shards, None)?;
+    let server = Headwater::start(&options.places.headwater, options.shards, &Launch::default())?;
     let memory_empty = settled_memory(&server.child)?;
     let started = Instant::now();
     let path = headwater::channel_path(CHANNEL);

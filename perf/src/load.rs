@@ -56,7 +56,12 @@ pub(crate) struct Plan {
     pub(crate) request: Vec<u8>,
     pub(crate) expected: Expected,
     pub(crate) cpu: Option<usize>,
+    /// Messages that may be sent; more by [`Load::allow`].
+    pub(crate) allowed: u64,
 }
+
+/// [`Plan::allowed`] of a load that goes on until it is stopped.
+pub(crate) const UNLIMITED: u64 = u64::MAX;
 
 /// A load that runs, until [`stop`](Self::stop) or drop.
 #[derive(Debug)]
@@ -68,6 +73,7 @@ pub(crate) struct Load {
 impl Load {
     pub(crate) fn start(plan: Plan) -> Self {
         let shared = Arc::new(Shared::default());
+        shared.allowed.store(plan.allowed, Ordering::Relaxed);
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
             pin(plan.cpu)?;
@@ -107,6 +113,17 @@ impl Load {
         }
     }
 
+    /// Lets `count` more messages be sent and waits until they are answered.
+    pub(crate) fn allow(&mut self, count: u64, patience: Duration) -> Result<()> {
+        let total = self.shared.allowed.fetch_add(count, Ordering::Relaxed) + count;
+        let deadline = Instant::now() + patience;
+        while self.messages() < total {
+            ensure!(Instant::now() < deadline, "{} of {total} answered", self.messages());
+            self.run_for(Duration::from_millis(20))?;
+        }
+        Ok(())
+    }
+
     /// Ends the load and gives the latencies of the window.
     pub(crate) fn stop(mut self) -> Result<Histogram> {
         self.join()
@@ -132,6 +149,7 @@ impl Drop for Load {
 struct Shared {
     phase: AtomicU8,
     messages: AtomicU64,
+    allowed: AtomicU64,
 }
 
 const BEGIN: u8 = 1;
@@ -148,6 +166,8 @@ struct Driver {
     ready: Vec<u32>,
     /// Fan-out: deliveries still missing.
     missing: usize,
+    /// Messages sent.
+    sent: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -174,6 +194,7 @@ impl Driver {
             connections: vec![connection; count],
             ready: (0..u32::try_from(count)?).collect(),
             missing: 0,
+            sent: 0,
         })
     }
 
@@ -196,17 +217,20 @@ impl Driver {
                 STOP => return Ok(histogram),
                 _ => {}
             }
-            self.send()?;
+            self.send(shared.allowed.load(Ordering::Relaxed))?;
             messages += self.receive((phase == MEASURING).then_some(&mut histogram))?;
             shared.messages.store(messages, Ordering::Relaxed);
         }
     }
 
-    fn send(&mut self) -> io::Result<()> {
+    fn send(&mut self, allowed: u64) -> io::Result<()> {
         let now = Instant::now();
         match self.pattern {
             Pattern::Echo => {
-                while let Some(connection) = self.ready.pop() {
+                while self.sent < allowed
+                    && let Some(connection) = self.ready.pop()
+                {
+                    self.sent += 1;
                     self.connections[connection as usize].sent = now;
                     self.ring.send(connection)?;
                 }

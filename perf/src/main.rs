@@ -23,6 +23,7 @@ mod headwater;
 mod histogram;
 mod http;
 mod idle;
+mod instructions;
 mod judge;
 mod load;
 mod measure;
@@ -53,6 +54,7 @@ enum Scenario {
     Echo(echo::Options),
     Idle(idle::Options),
     Fanout(fanout::Options),
+    Instructions(instructions::Options),
 }
 
 /// Where things are and run.
@@ -105,5 +107,6 @@ fn run(arguments: &Arguments) -> Result<bool> {
         Scenario::Echo(options) => echo::run(options).map(|()| true),
         Scenario::Idle(options) => idle::run(options),
         Scenario::Fanout(options) => fanout::run(options).map(|()| true),
+        Scenario::Instructions(options) => instructions::run(options),
     }
 }

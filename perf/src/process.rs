@@ -5,6 +5,7 @@
 //! told to stop; only processes started here are ever signalled.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
@@ -14,6 +15,34 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
+
+/// On what a server is started.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Launch<'a> {
+    /// Its only core.
+    pub(crate) cpu: Option<usize>,
+    /// A program with arguments that runs the server, such as valgrind; empty: none.
+    pub(crate) under: &'a [String],
+}
+
+impl Launch<'_> {
+    /// On a core, as it is.
+    pub(crate) fn on(cpu: Option<usize>) -> Self {
+        Self { cpu, under: &[] }
+    }
+
+    /// The command that runs `program`, still without its arguments.
+    pub(crate) fn command(&self, program: &Path) -> Command {
+        match self.under {
+            [first, rest @ ..] => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+            [] => Command::new(program),
+        }
+    }
+}
 
 /// A running server.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
@@ -65,6 +66,32 @@ pub(crate) fn write(
     let text = serde_json::to_string_pretty(&Record { scenario, surroundings, result })?;
     fs::write(&path, text + "\n").with_context(|| path.display().to_string())?;
     Ok(path)
+}
+
+/// A directory for the length of a run.
+#[derive(Debug)]
+pub(crate) struct Directory(PathBuf);
+
+impl Directory {
+    pub(crate) fn new(what: &str) -> Result<Self> {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("headwater-perf-{}-{what}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).with_context(|| path.display().to_string())?;
+        Ok(Self(path))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // A file left in the temporary directory is no reason to fail.
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 fn commit() -> String {

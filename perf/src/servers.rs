@@ -6,7 +6,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::headwater::{ECHO_PATH, Headwater};
 use crate::http;
-use crate::process::Child;
+use crate::process::{Child, Launch};
 
 /// What a server counts about itself; `None` where it does not.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +55,11 @@ impl Server {
             Self::Headwater(server) => http::open_websockets(server.address, ECHO_PATH, 0, count),
             Self::RawRing(server) => http::open_raw(server.address, count),
         }
+    }
+
+    /// Ends it without asking.
+    pub(crate) fn kill(self) {
+        drop(self);
     }
 
     pub(crate) fn stop(self) -> Result<()> {
@@ -104,13 +109,13 @@ impl RawRing {
         options: &RawRingOptions,
         request: usize,
         reply: usize,
-        cpu: Option<usize>,
+        launch: &Launch<'_>,
     ) -> Result<Self> {
         let mode = match options.raw_mode {
             RawMode::Poll => "poll",
             RawMode::Multishot => "multishot",
         };
-        let mut command = Command::new(binary);
+        let mut command = launch.command(binary);
         command
             .args(["--port", "0", "--mode", mode])
             .args(["--recv", &request.to_string(), "--reply", &reply.to_string()])
@@ -119,7 +124,7 @@ impl RawRing {
             .args(["--buffer", &request.next_power_of_two().max(4096).to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
-        let mut child = Child::spawn(&mut command, cpu).context(
+        let mut child = Child::spawn(&mut command, launch.cpu).context(
             "build it first: cargo build --release --manifest-path perf/peers/Cargo.toml",
         )?;
         let stdout = child.inner.stdout.take().context("stdout was piped")?;
@@ -148,7 +153,7 @@ impl RawRing {
     fn line<T: for<'a> Deserialize<'a>>(&self) -> Result<T> {
         let line = self
             .lines
-            .recv_timeout(Duration::from_secs(10))
+            .recv_timeout(Duration::from_secs(30))
             .context("the raw ring printed nothing")?;
         serde_json::from_str(&line).with_context(|| format!("the raw ring printed {line:?}"))
     }
