@@ -70,16 +70,9 @@ impl Dump {
         total(&text).with_context(|| format!("{} has no total", self.path.display()))
     }
 
-    /// By function and file, without those that it called.
+    /// By file and function, without those that it called.
     fn functions(&self) -> Result<BTreeMap<(String, String), u64>> {
-        let output = Command::new("callgrind_annotate")
-            .args(["--threshold=100", "--auto=no"])
-            .arg(&self.path)
-            .stdin(Stdio::null())
-            .output()
-            .context("cannot start callgrind_annotate")?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(functions(&String::from_utf8_lossy(&output.stdout)))
+        Ok(functions(&fs::read_to_string(&self.path)?))
     }
 }
 
@@ -108,16 +101,16 @@ pub(super) fn difference(single: &Dump, double: &Dump, messages: f64) -> Result<
     Ok(functions)
 }
 
-/// The same by file, most first.
-pub(super) fn by_file(functions: &[Function]) -> Vec<(String, f64)> {
-    let mut files: BTreeMap<&str, f64> = BTreeMap::new();
+/// The same by file, or by name, most first.
+pub(super) fn by(functions: &[Function], key: fn(&Function) -> &str) -> Vec<(String, f64)> {
+    let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
     for function in functions {
-        *files.entry(&function.file).or_default() += function.own;
+        *sums.entry(key(function)).or_default() += function.own;
     }
-    let mut files: Vec<(String, f64)> =
-        files.into_iter().map(|(file, own)| (file.to_owned(), own)).collect();
-    files.sort_by(|a, b| b.1.total_cmp(&a.1));
-    files
+    let mut sums: Vec<(String, f64)> =
+        sums.into_iter().map(|(key, own)| (key.to_owned(), own)).collect();
+    sums.sort_by(|a, b| b.1.total_cmp(&a.1));
+    sums
 }
 
 /// `totals: N` at the end of a file, `summary: N` in files of a version that writes no totals.
@@ -128,19 +121,50 @@ fn total(text: &str) -> Option<u64> {
     })
 }
 
-/// Lines of `1,234 (12.34%)  FILE:FUNCTION [OBJECT]`; one function may have several.
+/// Own cost by file and function, from callgrind's profile format 1 with one position and one event
+/// per cost line. `callgrind_annotate` is not asked: of functions that did not return between two
+/// dumps it takes what they called for their own.
 fn functions(text: &str) -> BTreeMap<(String, String), u64> {
+    let (mut files, mut names) = (Names::default(), Names::default());
+    let (mut file, mut name) = (String::new(), String::new());
     let mut functions = BTreeMap::new();
-    for line in text.lines() {
-        let Some((count, place)) = line.trim_start().split_once(' ') else { continue };
-        let Ok(count) = count.replace(',', "").parse::<u64>() else { continue };
-        let Some((_, place)) = place.trim_start().split_once(')') else { continue };
-        let place = place.trim();
-        let place = place.rsplit_once(" [").map_or(place, |(place, _)| place);
-        let Some((file, name)) = place.split_once(':') else { continue };
-        *functions.entry((short(file), name.to_owned())).or_default() += count;
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        match line.split_once('=') {
+            // `fi` and `fe` change the file within a function: inlined code.
+            Some(("fl" | "fi" | "fe", value)) => file = short(files.resolve(value)),
+            Some(("fn", value)) => name = names.resolve(value).to_owned(),
+            // Names that are given where they are first used, which may be here.
+            Some(("cfi" | "cfl", value)) => drop(files.resolve(value)),
+            Some(("cfn", value)) => drop(names.resolve(value)),
+            // The next line is the cost of the called.
+            Some(("calls", _)) => drop(lines.next()),
+            _ => {
+                let Some((position, cost)) = line.split_once(' ') else { continue };
+                let Ok(cost) = cost.trim().parse::<u64>() else { continue };
+                if position
+                    .starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first))
+                {
+                    *functions.entry((file.clone(), name.clone())).or_default() += cost;
+                }
+            }
+        }
     }
     functions
+}
+
+/// `(7) name` defines a name, `(7)` means it.
+#[derive(Default)]
+struct Names(BTreeMap<String, String>);
+
+impl Names {
+    fn resolve(&mut self, value: &str) -> &str {
+        let Some((id, name)) = value.split_once(')') else { return "???" };
+        if !name.is_empty() {
+            self.0.insert(id.to_owned(), name.trim().to_owned());
+        }
+        self.0.get(id).map_or("???", String::as_str)
+    }
 }
 
 /// The last parts of a path, from its `src` on.
@@ -159,7 +183,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod tests {
-    use super::{Function, by_file, functions, short, total};
+    use super::{Function, by, functions, short, total};
 
     #[test]
     fn the_formats_of_callgrind() {
@@ -167,14 +191,16 @@ mod tests {
         assert_eq!(total("summary: 7\n"), Some(7));
         assert_eq!(total("desc: nothing\n"), None);
 
-        let text = "Ir\n17,226,480 (100.0%)  PROGRAM TOTALS\n----\nIr  file:function\n\
-                    7,000 (40.0%)  /build/core/src/slice/iter.rs:a::b::<c as d>::run [/bin/x]\n\
-                    1,000 ( 4.0%)  ???:memcpy [/lib/libc.so]\n";
+        // A run in a.rs with code inlined from iter.rs, which called g at 500 and got a name for it.
+        let text = "positions: line\nevents: Ir\n\nob=(1) /bin/x\nfl=(1) /build/x/src/a.rs\nfn=(1) run\n\
+                    10 5\n+2 7\nfi=(2) core/src/iter.rs\n100 30\nfe=(1)\ncfi=(3) /y/src/g.rs\n\
+                    cfn=(2) g\ncalls=0 336\n11 500\n* 1\n\nfl=(3)\nfn=(2)\n1 500\n\ntotals: 543\n";
         let found = functions(text);
         let key = |file: &str, name: &str| (file.to_owned(), name.to_owned());
-        assert_eq!(found.len(), 2, "{found:?}");
-        assert_eq!(found[&key("core/src/slice/iter.rs", "a::b::<c as d>::run")], 7000);
-        assert_eq!(found[&key("???", "memcpy")], 1000);
+        assert_eq!(found[&key("x/src/a.rs", "run")], 13);
+        assert_eq!(found[&key("core/src/iter.rs", "run")], 30);
+        assert_eq!(found[&key("y/src/g.rs", "g")], 500);
+        assert_eq!(found.values().sum::<u64>(), 543);
     }
 
     #[test]
@@ -185,10 +211,11 @@ mod tests {
     }
 
     #[test]
-    fn files_add_up() {
+    fn costs_add_up_by_file() {
         let function =
             |own, file: &str| Function { own, file: file.to_owned(), name: "f".to_owned() };
-        let files = by_file(&[function(1.0, "a"), function(4.0, "b"), function(2.0, "a")]);
+        let functions = [function(1.0, "a"), function(4.0, "b"), function(2.0, "a")];
+        let files = by(&functions, |function| &function.file);
         assert_eq!(files, [("b".to_owned(), 4.0), ("a".to_owned(), 3.0)]);
     }
 }

@@ -43,7 +43,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = INSTRUCTIONS_ABOVE_RAW_MAX)]
     bound: f64,
     /// Functions that are listed.
-    #[arg(long, default_value_t = 40)]
+    #[arg(long, default_value_t = 25)]
     top: usize,
     /// Binary of the limit peer.
     #[arg(long, default_value = "perf/peers/target/release/raw-ring")]
@@ -127,12 +127,19 @@ fn print(options: &Options, size: &Size) {
         let verdict = if holds { "held" } else { "missed" };
         println!("  above raw {above:8.1}, bound {bound:.0}: {verdict}");
     }
+    let functions = &size.headwater.functions;
     println!("  where Headwater's are, by the file they were written in:");
-    for (file, own) in callgrind::by_file(&size.headwater.functions).iter().take(options.top / 2) {
+    for (file, own) in callgrind::by(functions, |function| &function.file).iter().take(options.top)
+    {
         println!("  {own:9.1}  {file}");
     }
-    println!("  and by function:");
-    for Function { own, file, name } in size.headwater.functions.iter().take(options.top) {
+    println!("  by function, with what was inlined into it:");
+    for (name, own) in callgrind::by(functions, |function| &function.name).iter().take(options.top)
+    {
+        println!("  {own:9.1}  {name}");
+    }
+    println!("  by both:");
+    for Function { own, file, name } in functions.iter().take(options.top) {
         println!("  {own:9.1}  {file}: {name}");
     }
 }
