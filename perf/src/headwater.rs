@@ -40,6 +40,9 @@ const SYSTEM_CALLS: &str = "headwater_system_calls_total";
 /// Only in builds and runs that count allocations.
 const ALLOCATIONS: &str = "headwater_allocations_total";
 
+/// Messages compressed by permessage-deflate: one per publication, not per subscriber.
+const COMPRESSIONS: &str = "headwater_deflate_compressions_total";
+
 /// What the lab sets; everything else is the default. Pings are off for the length of a run, because
 /// the load client counts every byte that comes; a connection still owns its timer.
 fn configuration(http: SocketAddr, shards: u32) -> String {
@@ -109,6 +112,7 @@ impl Headwater {
             enters: sum(&text, ENTERS),
             system_calls: sum(&text, SYSTEM_CALLS),
             allocations: sum(&text, ALLOCATIONS),
+            compressions: sum(&text, COMPRESSIONS),
         })
     }
 

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::record::Directory;
 
@@ -77,12 +77,12 @@ impl Dump {
 }
 
 /// The own cost of a function, instructions per message.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Function {
-    pub(super) own: f64,
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Function {
+    pub(crate) own: f64,
     /// Where the source is, which for inlined code is not where the function is.
-    pub(super) file: String,
-    pub(super) name: String,
+    pub(crate) file: String,
+    pub(crate) name: String,
 }
 
 /// What each function costs per message, most first.

@@ -13,23 +13,23 @@ mod callgrind;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::claims::{self, Claim, Verdict};
 use crate::frames;
-use crate::headwater::Headwater;
-use crate::load::{Expected, Load, Pattern, Plan};
+use crate::load::{Load, Pattern, Plan};
+use crate::peers::{Peers, Role};
 use crate::process::Launch;
 use crate::record::{self, Surroundings};
-use crate::servers::{Counters, RawRing, RawRingOptions, Server};
-use callgrind::{Callgrind, Function};
+use crate::servers::{Counters, Message, Program};
+use callgrind::Callgrind;
+pub(crate) use callgrind::Function;
 
 /// User-space instructions per echo under callgrind, against the raw ring.
-#[derive(Debug, Serialize, clap::Args)]
+#[derive(Debug, Clone, Serialize, clap::Args)]
 pub(crate) struct Options {
     #[command(flatten)]
     places: crate::Places,
-    #[command(flatten)]
-    raw_ring: RawRingOptions,
     /// Connections, each with one message under way.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: u32,
@@ -45,9 +45,9 @@ pub(crate) struct Options {
     /// Functions that are listed.
     #[arg(long, default_value_t = 25)]
     top: usize,
-    /// Binary of the limit peer.
-    #[arg(long, default_value = "perf/peers/target/release/raw-ring")]
-    raw_ring_binary: PathBuf,
+    /// Directory of the peers.
+    #[arg(long, default_value = "perf/peers")]
+    peers_directory: PathBuf,
     /// Do not run the raw ring.
     #[arg(long)]
     no_raw: bool,
@@ -57,75 +57,98 @@ pub(crate) struct Options {
 /// of the kernel's".
 const INSTRUCTIONS_ABOVE_RAW_MAX: f64 = 400.0;
 
-#[derive(Debug, Serialize)]
-struct Report<'a> {
-    options: &'a Options,
-    sizes: Vec<Size>,
+/// What came out.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Instructions {
+    pub(crate) options: serde_json::Value,
+    pub(crate) sizes: Vec<Size>,
+    pub(crate) claims: Vec<Claim>,
 }
 
-#[derive(Debug, Serialize)]
-struct Size {
-    payload: u32,
-    headwater: Counted,
-    raw_ring: Option<Counted>,
-    above_raw: Option<f64>,
-    holds: Option<bool>,
+/// One size of messages.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Size {
+    pub(crate) payload: u32,
+    pub(crate) headwater: Counted,
+    /// The variants of the raw ring; the cheapest is the limit.
+    pub(crate) raw: Vec<Counted>,
+    pub(crate) above_raw: Option<f64>,
 }
 
 /// Instructions of one server.
-#[derive(Debug, Serialize)]
-struct Counted {
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Counted {
+    pub(crate) name: String,
     /// Of n messages.
-    single: u64,
+    pub(crate) single: u64,
     /// Of 2n messages.
-    double: u64,
-    per_message: f64,
+    pub(crate) double: u64,
+    pub(crate) per_message: f64,
     /// Enters per message of both runs, where the server can be asked.
-    enters: Option<f64>,
+    pub(crate) enters: Option<f64>,
     /// Instructions per message by function, most first.
-    functions: Vec<Function>,
+    pub(crate) functions: Vec<Function>,
 }
 
 /// Says whether every size holds the bound.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     let surroundings = Surroundings::look();
-    let mut sizes = Vec::new();
-    for &payload in &options.payload {
-        let headwater = count(options, payload, Side::Headwater).context("counting Headwater")?;
-        let raw_ring = match options.no_raw {
-            true => None,
-            false => Some(count(options, payload, Side::RawRing).context("counting the raw ring")?),
-        };
-        let above_raw = raw_ring.as_ref().map(|raw| headwater.per_message - raw.per_message);
-        let holds = above_raw.map(|above| above <= options.bound);
-        let size = Size { payload, headwater, raw_ring, above_raw, holds };
-        print(options, &size);
-        sizes.push(size);
+    let headwater = Program::Headwater {
+        name: "headwater".to_owned(),
+        binary: options.places.headwater.clone(),
+        shards: 1,
+    };
+    let mut limits = Vec::new();
+    if !options.no_raw {
+        let mut peers = Peers::read(&options.peers_directory)?;
+        peers.select(Role::Echo, "none")?;
+        for missing in peers.prepare(false) {
+            println!("missing: {}: {}", missing.name, missing.why);
+        }
+        let list = peers.list.iter().map(|peer| Program::new_peer(&peers, peer));
+        limits.extend(list);
     }
-    let hold = sizes.iter().all(|size| size.holds != Some(false));
-    let report = Report { options, sizes };
-    let path = record::write(&options.places.results, "instructions", &surroundings, &report)?;
-    println!("recorded in {}", path.display());
-    Ok(hold)
+    let mut report = Instructions {
+        options: serde_json::to_value(options)?,
+        sizes: Vec::new(),
+        claims: Vec::new(),
+    };
+    for &payload in &options.payload {
+        let headwater = count(options, payload, &headwater)?;
+        let raw: Result<Vec<Counted>> =
+            limits.iter().map(|limit| count(options, payload, limit)).collect();
+        let raw = raw?;
+        let limit = raw.iter().min_by(|a, b| a.per_message.total_cmp(&b.per_message));
+        let above_raw = limit.map(|raw| headwater.per_message - raw.per_message);
+        let what = format!("instructions above the raw ring's, at most {}", options.bound);
+        let cell = format!("{} x {payload} B", options.connections);
+        report.claims.push(match above_raw {
+            Some(above) => {
+                let verdict = Verdict::of(above <= options.bound);
+                Claim::new(&what, &cell, verdict, format!("{above:.1}"))
+            }
+            None => Claim::new(&what, &cell, Verdict::NotAsked, "no raw ring".to_owned()),
+        });
+        let size = Size { payload, headwater, raw, above_raw };
+        print(options, &size);
+        report.sizes.push(size);
+    }
+    claims::print(&report.claims);
+    record::finish(&options.places.results, "instructions", &surroundings, &report)?;
+    Ok(claims::hold(&report.claims))
 }
 
 fn print(options: &Options, size: &Size) {
-    let Options { connections, messages, bound, .. } = options;
+    let Options { connections, messages, .. } = options;
     println!(
         "{} B at {connections} connections, instructions of {messages} and {} messages",
         size.payload,
         2 * messages
     );
-    for (name, counted) in
-        [("headwater", Some(&size.headwater)), ("raw ring", size.raw_ring.as_ref())]
-    {
-        let Some(Counted { single, double, per_message, enters, .. }) = counted else { continue };
+    for counted in std::iter::once(&size.headwater).chain(&size.raw) {
+        let Counted { name, single, double, per_message, enters, .. } = counted;
         let enters = crate::measure::Known(*enters);
-        println!("  {name:9} {per_message:8.1} per message  ({single} {double}; {enters} enters)");
-    }
-    if let (Some(above), Some(holds)) = (size.above_raw, size.holds) {
-        let verdict = if holds { "held" } else { "missed" };
-        println!("  above raw {above:8.1}, bound {bound:.0}: {verdict}");
+        println!("  {name:20} {per_message:8.1} per message  ({single} {double}; {enters} enters)");
     }
     let functions = &size.headwater.functions;
     println!("  where Headwater's are, by the file they were written in:");
@@ -144,41 +167,29 @@ fn print(options: &Options, size: &Size) {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Headwater,
-    RawRing,
+fn count(options: &Options, payload: u32, program: &Program) -> Result<Counted> {
+    counted(options, payload, program).with_context(|| format!("counting {}", program.name()))
 }
 
-fn count(options: &Options, payload: u32, side: Side) -> Result<Counted> {
-    let payload = frames::payload(payload as usize);
-    let (request, reply) = (frames::client_text(&payload), frames::server_text(&payload));
+fn counted(options: &Options, payload: u32, program: &Program) -> Result<Counted> {
+    let message = Message::new(frames::payload(payload as usize));
+    let job = message.job(Role::Echo, options.connections);
     let places = &options.places;
     let callgrind = Callgrind::new()?;
     let launch = Launch { cpu: places.server_cpu(), under: callgrind.command() };
-    let (server, expected) = match side {
-        Side::Headwater => (
-            Server::Headwater(Headwater::start(&places.headwater, 1, &launch)?),
-            Expected::Bytes(reply),
-        ),
-        Side::RawRing => {
-            let (binary, options) = (&options.raw_ring_binary, &options.raw_ring);
-            let raw = RawRing::start(binary, options, request.len(), reply.len(), &launch)?;
-            (Server::RawRing(raw), Expected::Count(reply.len()))
-        }
-    };
+    let server = program.start(&job, &launch)?;
     let mut load = Load::start(Plan {
-        sockets: server.connect(options.connections as usize)?,
+        sockets: server.connect(&job)?,
         pattern: Pattern::Echo,
-        request,
-        expected,
+        request: server.outgoing(&job),
+        expected: server.expected(&job),
         cpu: places.client_cpu(),
         allowed: 0,
     });
     // Callgrind delivers no signal to a server that waits in the ring, so the raw ring cannot say.
-    let enters = || match side {
-        Side::Headwater => server.counters().map(|Counters { enters, .. }| enters),
-        Side::RawRing => Ok(None),
+    let enters = || match program {
+        Program::Headwater { .. } => server.counters().map(|Counters { enters, .. }| enters),
+        Program::Peer(..) => Ok(None),
     };
     let child = server.child().id();
     load.allow(options.messages, callgrind::PATIENCE)?;
@@ -196,6 +207,7 @@ fn count(options: &Options, payload: u32, side: Side) -> Result<Counted> {
     let messages = options.messages as f64;
     let enters = before.zip(after).map(|(before, after)| (after - before) as f64 / messages / 3.0);
     Ok(Counted {
+        name: program.name().to_owned(),
         single: single_total,
         double: double_total,
         per_message: (double_total as f64 - single_total as f64) / messages,
