@@ -119,7 +119,7 @@ fn class(servers: &[ServerInfo], cell: &Cell, name: &str) -> String {
 fn cpu_figure(matrix: &Matrix, cell: &Cell) -> Figure {
     let values = |runs: Vec<&Costs>| runs.iter().map(|costs| costs.server_cpu_ns).collect();
     let bar = |name: &str, values| Bar {
-        label: if name == cell.limit { format!("{name} (limit)") } else { name.to_owned() },
+        label: name.to_owned(),
         values,
         class: class(&matrix.servers, cell, name),
     };
@@ -130,7 +130,8 @@ fn cpu_figure(matrix: &Matrix, cell: &Cell) -> Figure {
         let rounds = cell.rounds.iter();
         rounds.map(|series| bar(&series.name, values(series.runs.iter().collect()))).collect()
     };
-    let caption = format!("{} connections", number(f64::from(cell.connections)));
+    let connections = number(f64::from(cell.connections));
+    let caption = format!("{connections} connections, limit: {}", cell.limit);
     let svg = bars(&format!("CPU per message, {}", cell.name()), "ns of CPU per message", &shown);
     Figure::new(caption, svg)
 }

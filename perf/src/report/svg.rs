@@ -173,10 +173,10 @@ pub(super) fn escape(text: &str) -> String {
 /// A number with as many digits as say something.
 pub(super) fn number(value: f64) -> String {
     let text = match value.abs() {
+        _ if value.fract() == 0.0 => format!("{value:.0}"),
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
         1.0.. => format!("{value:.2}"),
-        0.0 => "0".to_owned(),
         _ => format!("{value:.4}"),
     };
     grouped(&text)
@@ -222,6 +222,7 @@ mod tests {
         assert_eq!(number(1_234_567.8), "1\u{202f}234\u{202f}568");
         assert_eq!(number(-1234.0), "-1\u{202f}234");
         assert_eq!(number(999.0), "999");
+        assert_eq!(number(20.0), "20");
         assert_eq!(number(1.5), "1.50");
         assert_eq!(number(0.037_21), "0.0372");
         assert_eq!(escape("a<b>&\"c\""), "a&lt;b&gt;&amp;&quot;c&quot;");
