@@ -179,11 +179,12 @@ fn compare_peers(
     programs.extend(others);
     let setting = setting(options);
     let programs: Vec<&Program> = programs.iter().collect();
-    broadcast.rounds = rounds(options.rounds, &setting, &programs, |program| {
-        let costs = once(&setting, program, job, Pattern::Broadcast { rate: options.rate })?;
-        eprintln!("  {:24} {costs}", program.name());
-        Ok(costs)
-    })?;
+    broadcast.rounds =
+        rounds(options.rounds, &setting, &programs, &mut broadcast.missing, |program| {
+            let costs = once(&setting, program, job, Pattern::Broadcast { rate: options.rate })?;
+            eprintln!("  {:24} {costs}", program.name());
+            Ok(costs)
+        })?;
     println!(
         "  {:24} {:>8} {:>17} {:>12} {:>10} {:>8} {:>8} {:>8} {:>8}",
         "server",

@@ -84,12 +84,15 @@ pub(crate) fn costs(
     times: &Times,
 ) -> Result<Costs> {
     load.run_for(Duration::from_secs_f64(times.warmup))?;
+    // With many connections and large messages one round of all takes longer than that.
+    load.run_until(load.connections(), PATIENCE)?;
     let family = child.family()?;
     let counted_before = (counters()?, load.messages());
     load.begin_window();
     let foreign_before = foreign_time(&family)?;
     let before = (family.cpu_time()?, load.messages(), Instant::now());
     load.run_for(Duration::from_secs_f64(times.seconds))?;
+    load.run_until(before.1 + load.connections(), PATIENCE)?;
     let after = (family.cpu_time()?, load.messages(), Instant::now());
     load.end_window();
     let foreign = foreign_time(&family)? - foreign_before;
@@ -126,6 +129,9 @@ pub(crate) fn costs(
         latency_us: Latency::of(&histogram),
     })
 }
+
+/// For every connection to be answered once.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Seconds that neither the server nor this process used.
 fn foreign_time(family: &Family) -> Result<f64> {

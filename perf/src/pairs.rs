@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::{Load, Pattern, Plan, UNLIMITED};
 use crate::measure::{self, Costs, Times};
+use crate::peers::Missing;
 use crate::process::Launch;
 use crate::servers::{Job, Program};
 use crate::statistics::Summary;
@@ -136,29 +137,42 @@ pub(crate) type Field = fn(&Costs) -> Option<f64>;
 
 /// Runs all programs once per round, each round beginning with another one. Rounds in which the
 /// cores moved are kept: [`ratios`] takes the runs of them that go together. Up to half as many
-/// rounds are added while some program has fewer of those than rounds were asked for.
+/// rounds are added while some program has fewer of those than rounds were asked for. A program that
+/// fails is named in `failed` and takes no further part: one peer's trouble does not end a matrix.
 pub(crate) fn rounds(
     count: u32,
     setting: &Setting<'_>,
     programs: &[&Program],
+    failed: &mut Vec<Missing>,
     mut one: impl FnMut(&Program) -> Result<Costs>,
 ) -> Result<Vec<Series>> {
-    let mut series: Vec<Series> = programs
+    let mut field: Vec<(&Program, Series)> = programs
         .iter()
-        .map(|program| Series { name: program.name().to_owned(), runs: Vec::new() })
+        .map(|program| (*program, Series { name: program.name().to_owned(), runs: Vec::new() }))
         .collect();
     for round in 0..count + count / 2 {
-        let compared = |other: &Series| ratios(setting, other, &series[0], CPU).len();
-        if round >= count && series.iter().all(|other| compared(other) >= count as usize) {
+        let base = &field.first().context("every server failed")?.1;
+        let compared = |other: &Series| ratios(setting, other, base, CPU).len();
+        if round >= count && field.iter().all(|(_, other)| compared(other) >= count as usize) {
             break;
         }
-        for turn in 0..programs.len() {
-            let index = (turn + round as usize) % programs.len();
-            let costs = one(programs[index])?;
-            series[index].runs.push(costs);
+        let mut troubled = Vec::new();
+        for turn in 0..field.len() {
+            let index = (turn + round as usize) % field.len();
+            let (program, series) = &mut field[index];
+            match one(program) {
+                Ok(costs) => series.runs.push(costs),
+                Err(error) => {
+                    let why = format!("{error:#}");
+                    eprintln!("    {} takes no further part: {why}", series.name);
+                    failed.push(Missing { name: series.name.clone(), why });
+                    troubled.push(series.name.clone());
+                }
+            }
         }
+        field.retain(|(_, series)| !troubled.contains(&series.name));
     }
-    Ok(series)
+    Ok(field.into_iter().map(|(_, series)| series).collect())
 }
 
 /// A cost of `other` / that of `base`, of the rounds in which both ran at one distance.
@@ -200,9 +214,10 @@ const PAIRS_JUDGED: u32 = 3;
 
 #[cfg(test)]
 mod tests {
-    use super::{Pairs, Series, Setting, Which, ratios};
+    use super::{Pairs, Series, Setting, Which, ratios, rounds};
     use crate::Places;
     use crate::measure::{Costs, Times};
+    use crate::servers::Program;
 
     fn costs(cpu: f64, distance: f64) -> Costs {
         Costs {
@@ -229,6 +244,30 @@ mod tests {
         assert_eq!((pairs.kept.len(), pairs.left_out.len()), (3, 1));
         assert!(pairs.ratios(super::CPU).iter().all(|ratio| (ratio - 1.1).abs() < 1e-9));
         assert!(pairs.ratio(|costs| costs.allocations).is_none());
+    }
+
+    #[test]
+    fn whoever_fails_is_named_and_the_others_go_on() {
+        let (places, times) = (Places::example(), Times::example());
+        let setting = Setting { places: &places, times: &times, any_distance: false };
+        let program =
+            |name: &str| Program::Headwater { name: name.into(), binary: "x".into(), shards: 1 };
+        let (a, b) = (program("a"), program("b"));
+        let mut order = String::new();
+        let mut failed = Vec::new();
+        let series = rounds(3, &setting, &[&a, &b], &mut failed, |program| {
+            order.push_str(program.name());
+            match (program.name(), order.len()) {
+                ("b", 3) => anyhow::bail!("trouble"),
+                _ => Ok(costs(100.0, 40.0)),
+            }
+        });
+        let series = series.unwrap();
+        assert_eq!(order, "abbaa", "a round each begins with, and no third for b");
+        assert_eq!((series.len(), series[0].runs.len()), (1, 3));
+        assert_eq!((failed[0].name.as_str(), failed[0].why.as_str()), ("b", "trouble"));
+        assert!(rounds(1, &setting, &[&a], &mut failed, |_| anyhow::bail!("no")).is_ok());
+        assert!(rounds(2, &setting, &[&a], &mut failed, |_| anyhow::bail!("no")).is_err());
     }
 
     #[test]

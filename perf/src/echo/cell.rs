@@ -4,7 +4,7 @@
 //! variants choose the limit; pairs of Headwater and limit; rounds of everybody; rounds at half the
 //! rate of the slowest.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 
 use super::{Cell, Field, Open, Options, pairs};
 use crate::claims::{Claim, Verdict};
@@ -34,11 +34,16 @@ pub(super) fn run(
     eprintln!("{connections} connections, {payload} B: the limit");
     let candidates: Vec<&Program> = field.limits.iter().collect();
     let mut qualifying = Vec::new();
+    let mut failed = Vec::new();
     if candidates.len() > 1 {
         let one = |program: &Program| closed(&unjudged, program);
-        qualifying = rounds(options.qualifying_rounds, setting, &candidates, one)?;
+        qualifying = rounds(options.qualifying_rounds, setting, &candidates, &mut failed, one)?;
     }
-    let limit = candidates[cheapest(setting, &qualifying)];
+    let limit = match qualifying.get(cheapest(setting, &qualifying)) {
+        Some(Series { name, .. }) => candidates.iter().find(|program| program.name() == name),
+        None => candidates.first(),
+    };
+    let limit = *limit.context("no variant of the raw ring works")?;
     let compared = if options.null { limit } else { &field.headwater };
 
     eprintln!("  pairs: {} and {}", compared.name(), limit.name());
@@ -52,6 +57,7 @@ pub(super) fn run(
         request_bytes: message.request.len(),
         reply_bytes: message.reply.len(),
         qualifying,
+        failed,
         limit: limit.name().to_owned(),
         compared: compared.name().to_owned(),
         ratio: pairs.ratio(CPU),
@@ -68,22 +74,36 @@ pub(super) fn run(
     let mut everybody = vec![&field.headwater, limit];
     everybody.extend(&field.others);
     let one = |program: &Program| closed(&options.times, program);
-    cell.rounds = rounds(options.peer_rounds, setting, &everybody, one)?;
+    let rounds_of =
+        |failed: &mut Vec<_>| rounds(options.peer_rounds, setting, &everybody, failed, one);
+    cell.rounds = rounds_of(&mut cell.failed)?;
+    ensure_first(&cell.rounds)?;
     let Some((slowest, rate)) = slowest(&everybody, &cell.rounds) else { return Ok(cell) };
     if options.no_open_loop {
         return Ok(cell);
     }
     let rate = rate / 2.0;
     eprintln!("  rounds at {rate:.0} messages/s, half of what {slowest} did");
-    everybody.retain(|program| program.kind() == Kind::Websocket || program.name() == cell.limit);
-    let rounds = rounds(options.peer_rounds, setting, &everybody, |program| {
+    everybody.retain(|program| {
+        let works = cell.rounds.iter().any(|series| series.name == program.name());
+        works && (program.kind() == Kind::Websocket || program.name() == cell.limit)
+    });
+    let rounds = rounds(options.peer_rounds, setting, &everybody, &mut cell.failed, |program| {
         let setting = Setting { times: &unjudged, ..*setting };
         let costs = once(&setting, program, &job, Pattern::Paced { rate })?;
         eprintln!("    {:24} {costs}", program.name());
         Ok(costs)
     })?;
+    ensure_first(&rounds)?;
     cell.open = Some(Open { rate, slowest, rounds });
     Ok(cell)
+}
+
+/// The others are compared with Headwater: without it there is nothing to say.
+fn ensure_first(series: &[Series]) -> Result<()> {
+    let first = series.first().map(|series| series.name.as_str());
+    ensure!(first == Some("headwater"), "Headwater failed in a round");
+    Ok(())
 }
 
 fn websockets(programs: &[Program]) -> Vec<String> {
@@ -103,13 +123,14 @@ fn cheapest(setting: &Setting<'_>, series: &[Series]) -> usize {
 
 /// The WebSocket server that answered least in the closed loop, and how much that was.
 fn slowest(programs: &[&Program], series: &[Series]) -> Option<(String, f64)> {
-    let rate = |(program, series): (&&Program, &Series)| {
+    let rate = |series: &Series| {
+        let program = programs.iter().find(|program| program.name() == series.name)?;
         let websocket = program.kind() == Kind::Websocket;
         let rates = series.runs.iter().map(|costs| costs.messages_per_second);
         let median = Summary::of(rates)?.median;
         websocket.then(|| (series.name.clone(), median))
     };
-    let rates = programs.iter().zip(series).filter_map(rate);
+    let rates = series.iter().filter_map(rate);
     rates.min_by(|a, b| a.1.total_cmp(&b.1))
 }
 

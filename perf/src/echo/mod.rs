@@ -11,13 +11,13 @@ mod table;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use crate::claims;
 use crate::measure::Times;
 use crate::pairs::Setting;
-use crate::peers::{Peers, Role};
+use crate::peers::{Missing, Peers, Role};
 use crate::record::{self, Surroundings};
 use crate::servers::Program;
 pub(crate) use results::{Cell, Matrix, Open, ServerInfo};
@@ -95,8 +95,16 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     };
     for (number, (connections, payload)) in sizes(options).into_iter().enumerate() {
         let started = Instant::now();
-        let cell = cell::run(options, &setting, &field, connections, payload)
-            .with_context(|| format!("{connections} connections, {payload} B"))?;
+        let cell = match cell::run(options, &setting, &field, connections, payload) {
+            Ok(cell) => cell,
+            // The other cells are worth having.
+            Err(error) => {
+                let (name, why) = (format!("{connections} x {payload} B"), format!("{error:#}"));
+                println!("failed: {name}: {why}\n");
+                matrix.failed.push(Missing { name, why });
+                continue;
+            }
+        };
         let claims = cell::claims(&setting, &cell, options.null);
         table::print(&matrix.servers, &cell);
         claims::print(&claims);
@@ -112,7 +120,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     for missing in &matrix.missing {
         println!("missing: {}: {}", missing.name, missing.why);
     }
+    for failed in &matrix.failed {
+        println!("failed: {}: {}", failed.name, failed.why);
+    }
     record::finish(&options.places.results, "echo", &surroundings, &matrix)?;
+    ensure!(matrix.failed.is_empty(), "{} cells could not be measured", matrix.failed.len());
     Ok(!options.gate || claims::hold(&matrix.claims))
 }
 
@@ -160,6 +172,7 @@ fn prepare(options: &Options) -> Result<(Field, Matrix)> {
         servers,
         missing,
         cells: Vec::new(),
+        failed: Vec::new(),
         claims: Vec::new(),
     };
     Ok((Field { headwater, limits, others }, matrix))

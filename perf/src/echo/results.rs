@@ -14,6 +14,8 @@ pub(crate) struct Matrix {
     pub(crate) servers: Vec<ServerInfo>,
     pub(crate) missing: Vec<Missing>,
     pub(crate) cells: Vec<Cell>,
+    /// Cells that could not be measured, and why.
+    pub(crate) failed: Vec<Missing>,
     pub(crate) claims: Vec<Claim>,
 }
 
@@ -36,6 +38,8 @@ pub(crate) struct Cell {
     pub(crate) reply_bytes: usize,
     /// The variants of the raw ring; the first is what the others were compared with.
     pub(crate) qualifying: Vec<Series>,
+    /// Who could not be measured here, and why.
+    pub(crate) failed: Vec<Missing>,
     /// The cheapest of them.
     pub(crate) limit: String,
     /// What was paired with the limit: Headwater, or for a null comparison the limit.

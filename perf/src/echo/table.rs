@@ -50,10 +50,14 @@ pub(super) fn print(servers: &[ServerInfo], cell: &Cell) {
         }
     }
     println!("  {} pairs, {} left out: their cores moved", pairs.kept.len(), pairs.left_out.len());
+    for failed in &cell.failed {
+        println!("  {} failed: {}", failed.name, failed.why);
+    }
     let absent = servers.iter().filter(|server| {
         let here = |name: &String| *name == server.name;
         let rounds = cell.rounds.iter().chain(&cell.qualifying).map(|series| &series.name);
-        !rounds.into_iter().any(here) && !here(&cell.limit) && !here(&cell.compared)
+        let failed = cell.failed.iter().map(|failed| &failed.name);
+        !rounds.chain(failed).any(here) && !here(&cell.limit) && !here(&cell.compared)
     });
     for server in absent {
         println!("  {} did not run", server.name);

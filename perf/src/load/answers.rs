@@ -140,7 +140,7 @@ impl Checker {
 
 #[cfg(test)]
 mod tests {
-    use super::{Expected, Progress};
+    use super::{Checker, Expected, Progress};
     use crate::frames;
 
     #[test]
@@ -176,5 +176,20 @@ mod tests {
             }
         }
         assert!(Progress::default().take(&deflated, &[0x88, 0]).is_err(), "a close frame");
+    }
+
+    /// The example of RFC 7692 7.2.3.1 as a frame, in two pieces, twice.
+    #[test]
+    fn one_connection_looks_into_what_is_compressed() {
+        let frame = [0xc1, 0x07, 0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+        let mut checker = Checker::of(&Expected::Deflated(b"Hello".to_vec())).unwrap();
+        for _ in 0..2 {
+            checker.take(&frame[..5]).unwrap();
+            checker.take(&frame[5..]).unwrap();
+        }
+        assert!(checker.take(&frames::server_text(b"Hello")).is_err(), "not compressed");
+        let mut checker = Checker::of(&Expected::Deflated(b"Hallo".to_vec())).unwrap();
+        assert!(checker.take(&frame).is_err(), "another text");
+        assert!(Checker::of(&Expected::Count(1)).is_none());
     }
 }

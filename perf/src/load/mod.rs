@@ -61,6 +61,7 @@ pub(crate) const UNLIMITED: u64 = u64::MAX;
 /// A load that runs, until [`stop`](Self::stop) or drop.
 #[derive(Debug)]
 pub(crate) struct Load {
+    connections: u64,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<Result<Histogram<u64>>>>,
 }
@@ -69,12 +70,13 @@ impl Load {
     pub(crate) fn start(plan: Plan) -> Self {
         let shared = Arc::new(Shared::default());
         shared.allowed.store(plan.allowed, Ordering::Relaxed);
+        let connections = plan.sockets.len() as u64;
         let for_thread = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
             pin(plan.cpu)?;
             Driver::new(plan)?.run(&for_thread)
         });
-        Self { shared, thread: Some(thread) }
+        Self { connections, shared, thread: Some(thread) }
     }
 
     /// Messages answered since the start.
@@ -111,9 +113,22 @@ impl Load {
     /// Lets `count` more messages be sent and waits until they are answered.
     pub(crate) fn allow(&mut self, count: u64, patience: Duration) -> Result<()> {
         let total = self.shared.allowed.fetch_add(count, Ordering::Relaxed) + count;
+        self.run_until(total, patience)
+    }
+
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections
+    }
+
+    /// Lets the load run until so many messages were answered since its start.
+    pub(crate) fn run_until(&mut self, total: u64, patience: Duration) -> Result<()> {
         let deadline = Instant::now() + patience;
         while self.messages() < total {
-            ensure!(Instant::now() < deadline, "{} of {total} answered", self.messages());
+            let (messages, seconds) = (self.messages(), patience.as_secs());
+            ensure!(
+                Instant::now() < deadline,
+                "{messages} messages were answered, {total} were waited for during {seconds} s"
+            );
             self.run_for(Duration::from_millis(20))?;
         }
         Ok(())

@@ -70,8 +70,10 @@ fn tiles(matrix: &Matrix) -> Vec<(String, String, &'static str)> {
         Some((cheapest / cpu("headwater")?, name, cell.name()))
     });
     if let Some((factor, name, cell)) = best.min_by(|a, b| a.0.total_cmp(&b.0)) {
-        let name = format!("least lead over a WebSocket peer: {name}, {cell}");
-        tiles.push((format!("{factor:.2} ×"), name, ""));
+        // Of all peers and cells the one that comes closest, or is ahead.
+        let class = if factor < 1.0 { "missed" } else { "" };
+        let name = format!("of our CPU is what {name} takes, the closest peer; {cell}");
+        tiles.push((format!("{factor:.2} ×"), name, class));
     }
     tiles
 }
@@ -240,5 +242,14 @@ fn servers(matrix: &Matrix) -> Vec<Vec<String>> {
     let missing = matrix.missing.iter().map(|missing| {
         vec![missing.name.clone(), "missing".into(), String::new(), missing.why.clone()]
     });
-    present.chain(missing).collect()
+    let failed = matrix.failed.iter().map(|failed| {
+        vec![failed.name.clone(), "not measured".into(), String::new(), failed.why.clone()]
+    });
+    let in_cells = matrix.cells.iter().flat_map(|cell| {
+        let row = |failed: &crate::peers::Missing| {
+            vec![failed.name.clone(), "failed".into(), cell.name(), failed.why.clone()]
+        };
+        cell.failed.iter().map(row).collect::<Vec<_>>()
+    });
+    present.chain(missing).chain(failed).chain(in_cells).collect()
 }

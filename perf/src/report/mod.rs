@@ -90,6 +90,7 @@ mod tests {
                 request_bytes: 26,
                 reply_bytes: 22,
                 qualifying: vec![],
+                failed: vec![],
                 limit: "raw".into(),
                 compared: "headwater".into(),
                 ratio: pairs.ratio(CPU),
@@ -98,6 +99,7 @@ mod tests {
                 rounds,
                 websockets: vec!["ws".into()],
             }],
+            failed: vec![],
             claims: vec![Claim::new("what", "64 x 20 B", Verdict::Held, "1.029".into())],
         }
     }

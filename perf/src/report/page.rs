@@ -93,20 +93,28 @@ impl Page {
         self.markup("</tbody></table></div></details>\n");
     }
 
-    /// Verdicts: what was missed first, then what was held; what was not asked can be opened.
+    /// Verdicts: what was missed is open; what was held too, while it is short.
     pub(super) fn claims(&mut self, claims: &[Claim]) {
-        let of = |verdict| claims.iter().filter(move |claim| claim.verdict == verdict);
-        let asked: Vec<&Claim> = of(Verdict::Missed).chain(of(Verdict::Held)).collect();
-        self.markup("<ul class=\"claims\">\n");
-        asked.iter().for_each(|claim| self.claim(claim));
-        self.markup("</ul>\n");
-        let others: Vec<&Claim> = of(Verdict::NotAsked).collect();
-        if !others.is_empty() {
-            let count = others.len();
+        for (verdict, words) in [
+            (Verdict::Missed, "missed"),
+            (Verdict::Held, "held"),
+            (Verdict::NotAsked, "printed only"),
+        ] {
+            let of: Vec<&Claim> = claims.iter().filter(|claim| claim.verdict == verdict).collect();
+            if of.is_empty() {
+                continue;
+            }
+            let is_open = match verdict {
+                Verdict::Missed => true,
+                Verdict::Held => of.len() <= CLAIMS_OPEN_MAX,
+                Verdict::NotAsked => false,
+            };
+            let open = if is_open { " open" } else { "" };
+            let count = of.len();
             self.markup(&format!(
-                "<details><summary>{count} that are printed only</summary><ul class=\"claims\">\n"
+                "<details{open}><summary>{count} {words}</summary><ul class=\"claims\">\n"
             ));
-            others.iter().for_each(|claim| self.claim(claim));
+            of.iter().for_each(|claim| self.claim(claim));
             self.markup("</ul></details>\n");
         }
     }
@@ -170,4 +178,6 @@ impl Page {
     }
 }
 
+/// More than fit on a screen are a click away.
+const CLAIMS_OPEN_MAX: usize = 12;
 const STYLE: &str = include_str!("style.css");

@@ -38,10 +38,17 @@ pub(super) fn strips(title: &str, rows: &[Strip], bounds: &[f64]) -> String {
         svg.text("axis", (x.at(*tick), bottom + 14.0), Anchor::Middle, &format!("{tick:.2}"));
     }
     svg.line("one", (x.at(1.0), 16.0), (x.at(1.0), bottom));
+    // Where two bounds are close, their labels stand on either side.
+    let is_close = bounds.windows(2).any(|two| x.at(two[1]) - x.at(two[0]) < 30.0);
     for (index, bound) in bounds.iter().enumerate() {
+        let (anchor, aside) = match (is_close, index) {
+            (false, _) => (Anchor::Middle, 0.0),
+            (true, 0) => (Anchor::End, 3.0),
+            (true, _) => (Anchor::Start, -3.0),
+        };
         let class = if index == 0 { "bound" } else { "bound far" };
         svg.line(class, (x.at(*bound), 16.0), (x.at(*bound), bottom));
-        svg.text("bound-label", (x.at(*bound), 11.0), Anchor::Middle, &format!("{bound:.2}"));
+        svg.text("bound-label", (x.at(*bound) + aside, 11.0), anchor, &format!("{bound:.2}"));
     }
     for (index, (row, summary)) in rows.iter().zip(&summaries).enumerate() {
         let middle = 22.0 + ROW * (index as f64 + 0.5);
