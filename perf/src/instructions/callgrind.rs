@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn paths_keep_what_tells_them_apart() {
-        assert_eq!(short("/home/a/headwater/src/shard/mod.rs"), "headwater/src/shard/mod.rs");
+        assert_eq!(short("/a/b/headwater/src/shard/mod.rs"), "headwater/src/shard/mod.rs");
         assert_eq!(short("src/main.rs"), "src/main.rs");
         assert_eq!(short("???"), "???");
     }
