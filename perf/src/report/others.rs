@@ -1,7 +1,7 @@
 //! The pages about broadcasts, comparisons of two builds, instructions and idle connections.
 
 use super::page::{Figure, Page};
-use super::plots::{Bar, Curve, Strip, bars, curves, strips};
+use super::plots::{Bar, Curve, Strip, bars, curves, ordered_bars, strips};
 use super::svg::number;
 use crate::broadcast::Broadcast;
 use crate::claims::{Claim, Verdict};
@@ -153,7 +153,7 @@ pub(super) fn instructions(instructions: &Instructions) -> Page {
             Figure::new("Per message", bars("Instructions", "instructions", &shown)),
             Figure::new(
                 "Headwater's largest functions, with what is inlined",
-                bars("Functions", "instructions per message", &functions),
+                ordered_bars("Functions", "instructions per message", &functions),
             ),
         ]);
         let rows = size.headwater.functions.iter().take(100);
@@ -167,18 +167,32 @@ pub(super) fn instructions(instructions: &Instructions) -> Page {
     page
 }
 
-/// The last part of a path says most, and there is little room.
+/// The last two parts of a path say most, and there is little room.
 fn by_name(functions: &[Function]) -> Vec<(String, f64)> {
     let mut sums: std::collections::BTreeMap<&str, f64> = std::collections::BTreeMap::new();
     for function in functions {
         *sums.entry(&function.name).or_default() += function.own;
     }
-    let mut sums: Vec<(String, f64)> = sums
-        .into_iter()
-        .map(|(name, own)| (name.rsplit("::").next().unwrap_or(name).to_owned(), own))
-        .collect();
+    let mut sums: Vec<(String, f64)> =
+        sums.into_iter().map(|(name, own)| (shortened(name), own)).collect();
     sums.sort_by(|a, b| b.1.total_cmp(&a.1));
     sums
+}
+
+fn shortened(name: &str) -> String {
+    // `<impl x::Shard<R>>::flush`: without what is in brackets, `Shard::flush` is left.
+    let mut depth = 0_u32;
+    let mut plain = String::new();
+    for c in name.chars() {
+        match c {
+            '<' => depth += 1,
+            '>' => depth = depth.saturating_sub(1),
+            c if depth == 0 => plain.push(c),
+            _ => {}
+        }
+    }
+    let parts: Vec<&str> = plain.split("::").filter(|part| !part.is_empty()).collect();
+    parts[parts.len().saturating_sub(2)..].join("::")
 }
 
 pub(super) fn idle(idle: &Idle) -> Page {
@@ -223,4 +237,17 @@ fn tiles(claims: &[Claim]) -> Vec<(String, String, &'static str)> {
         (value, format!("{}, {}", claim.what, claim.cell), class(claim.verdict))
     };
     claims.iter().map(tile).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shortened;
+
+    #[test]
+    fn names_of_functions() {
+        assert_eq!(shortened("headwater::shard::Shard<R>::turn"), "Shard::turn");
+        let within = "headwater::shard::sending::<impl headwater::shard::Shard<R>>::flush";
+        assert_eq!(shortened(within), "sending::flush");
+        assert_eq!(shortened("memcpy"), "memcpy");
+    }
 }

@@ -88,14 +88,29 @@ pub(super) struct Bar {
     pub(super) class: String,
 }
 
-/// Medians as bars, cheapest first; every run as a dot, its range as a line.
+/// Medians as bars, cheapest first.
 pub(super) fn bars(title: &str, unit: &str, bars: &[Bar]) -> String {
-    let mut rows: Vec<(&Bar, Summary)> = bars
-        .iter()
-        .filter_map(|bar| Some((bar, Summary::of(bar.values.iter().copied())?)))
-        .collect();
+    let mut rows = summarised(bars);
     rows.sort_by(|a, b| a.1.median.total_cmp(&b.1.median));
-    let (left, right) = (118.0, WIDTH - 56.0);
+    draw_bars(title, unit, &rows)
+}
+
+/// The same in the order they are given.
+pub(super) fn ordered_bars(title: &str, unit: &str, bars: &[Bar]) -> String {
+    draw_bars(title, unit, &summarised(bars))
+}
+
+fn summarised(bars: &[Bar]) -> Vec<(&Bar, Summary)> {
+    let summary = |bar: &Bar| Summary::of(bar.values.iter().copied());
+    bars.iter().filter_map(|bar| Some((bar, summary(bar)?))).collect()
+}
+
+/// Every run is a dot, their range a line over the bar of the median.
+fn draw_bars(title: &str, unit: &str, rows: &[(&Bar, Summary)]) -> String {
+    let longest = rows.iter().map(|(bar, _)| bar.label.chars().count()).max().unwrap_or(0);
+    let letters =
+        u32::try_from(longest).map_or(LABEL_LETTERS_MAX, |all| all.min(LABEL_LETTERS_MAX));
+    let (left, right) = ((14.0 + 6.5 * f64::from(letters)).max(90.0), WIDTH - 56.0);
     let high = rows.iter().map(|(_, summary)| summary.max).fold(0.0, f64::max);
     let x = Scale::linear((0.0, high), (left, right));
     let bottom = 4.0 + BAR * rows.len() as f64;
@@ -194,18 +209,20 @@ fn duration(microseconds: f64) -> String {
 
 /// What fits in front of a bar.
 fn shortened(label: &str) -> String {
-    match label.char_indices().nth(18) {
-        Some((end, _)) => format!("{}…", &label[..end]),
+    let letters = LABEL_LETTERS_MAX as usize;
+    match label.char_indices().nth(letters) {
+        Some(_) => label.chars().take(letters - 1).chain(['…']).collect(),
         None => label.to_owned(),
     }
 }
 
+const LABEL_LETTERS_MAX: u32 = 22;
 const ROW: f64 = 30.0;
 const BAR: f64 = 23.0;
 
 #[cfg(test)]
 mod tests {
-    use super::{Bar, Curve, Strip, bars, curves, strips};
+    use super::{Bar, Curve, Strip, bars, curves, ordered_bars, strips};
     use crate::claims::Verdict;
 
     #[test]
@@ -236,6 +253,10 @@ mod tests {
         assert_eq!(svg.matches("<circle").count(), 3);
         assert!(svg.find(">fast<").unwrap() < svg.find(">slow<").unwrap());
         assert!(svg.contains(">31.2<"), "the median of slow");
+        let svg = ordered_bars("CPU", "ns", &[bar("slow", &[30.0]), bar("fast", &[10.0])]);
+        assert!(svg.find(">slow<").unwrap() < svg.find(">fast<").unwrap());
+        let svg = bars("CPU", "ns", &[bar("a_name_that_does_not_fit_in_front", &[1.0])]);
+        assert!(svg.contains(">a_name_that_does_not_…<"), "{svg}");
         assert!(bars("CPU", "ns", &[]).contains("<svg"));
     }
 
