@@ -119,7 +119,7 @@ pub(crate) fn write(
     Ok(path)
 }
 
-/// The last [`write`] of a scenario, with a report beside it.
+/// The last [`write()`] of a scenario, with a report beside it.
 pub(crate) fn finish(
     directory: &Path,
     scenario: &str,
