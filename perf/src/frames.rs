@@ -19,6 +19,15 @@ pub(crate) fn server_text(payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// JSON of `length` bytes, such as a chat would send; `length` is at least 64.
+pub(crate) fn json(length: usize) -> Vec<u8> {
+    let head = r#"{"type":"chat","room":"lobby","from":"user-48151623","id":90210,"text":""#;
+    let words = "what a goal, did you see that from the other side of the pitch? ";
+    let mut text: Vec<u8> = head.bytes().chain(words.bytes().cycle()).take(length - 2).collect();
+    text.extend_from_slice(b"\"}");
+    text
+}
+
 /// A payload of `length` printable bytes, so that a server that checks UTF-8 has to read them.
 pub(crate) fn payload(length: usize) -> Vec<u8> {
     (b'a'..=b'z').cycle().take(length).collect()
@@ -28,6 +37,8 @@ pub(crate) fn payload(length: usize) -> Vec<u8> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Frame<'a> {
     pub(crate) opcode: u8,
+    /// RSV1, which means compressed where that was negotiated (RFC 7692 6).
+    pub(crate) is_compressed: bool,
     pub(crate) payload: &'a [u8],
     /// Bytes it took.
     pub(crate) length: usize,
@@ -35,14 +46,30 @@ pub(crate) struct Frame<'a> {
 
 /// The first whole frame of `bytes`; `None` if it is not complete.
 pub(crate) fn parse(bytes: &[u8]) -> Option<Frame<'_>> {
-    let (&[first, second], rest) = bytes.split_first_chunk()?;
+    let (start, end) = extent(bytes)?;
+    let first = bytes[0];
+    Some(Frame {
+        opcode: first & 0x0f,
+        is_compressed: first & RSV1 != 0,
+        payload: bytes.get(start..end)?,
+        length: end,
+    })
+}
+
+/// Bytes of the frame that begins with `bytes`; `None` if its header is not complete.
+pub(crate) fn length(bytes: &[u8]) -> Option<usize> {
+    extent(bytes).map(|(_, end)| end)
+}
+
+/// Where the payload of an unmasked frame begins and ends.
+fn extent(bytes: &[u8]) -> Option<(usize, usize)> {
+    let (&[_, second], rest) = bytes.split_first_chunk()?;
     let (size, start) = match second & 0x7f {
         126 => (u64::from(u16::from_be_bytes(*rest.first_chunk()?)), 4),
         127 => (u64::from_be_bytes(*rest.first_chunk()?), 10),
         small => (u64::from(small), 2),
     };
-    let end = usize::try_from(size).ok()?.checked_add(start)?;
-    Some(Frame { opcode: first & 0x0f, payload: bytes.get(start..end)?, length: end })
+    Some((start, usize::try_from(size).ok()?.checked_add(start)?))
 }
 
 fn header(opcode: u8, length: usize, mask_bit: u8) -> Vec<u8> {
@@ -63,7 +90,10 @@ fn header(opcode: u8, length: usize, mask_bit: u8) -> Vec<u8> {
 
 pub(crate) const TEXT: u8 = 1;
 pub(crate) const PING: u8 = 9;
+/// Of a frame without masking key.
+pub(crate) const HEADER_BYTES_MAX: usize = 10;
 const FIN: u8 = 0x80;
+const RSV1: u8 = 0x40;
 const MASKED: u8 = 0x80;
 /// Fixed: the client prepares its one frame once, and no byte of the key is zero.
 const MASKING_KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -96,7 +126,8 @@ mod tests {
             for cut in (0..length).step_by(if size > 200 { 997 } else { 1 }) {
                 assert_eq!(parse(&bytes[..cut]), None, "{size} cut at {cut}");
             }
-            assert_eq!(parse(&bytes), Some(Frame { opcode: TEXT, payload: &payload, length }));
+            let frame = Frame { opcode: TEXT, is_compressed: false, payload: &payload, length };
+            assert_eq!(parse(&bytes), Some(frame));
         }
     }
 }

@@ -6,14 +6,15 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use crate::http;
-use crate::process::Child;
+use crate::process::{Child, Launch};
+use crate::record::Directory;
 use crate::servers::Counters;
 
 /// WebSocket that sends every message back to its sender only; exists when `http.echo` is on.
@@ -39,6 +40,9 @@ const SYSTEM_CALLS: &str = "headwater_system_calls_total";
 /// Only in builds and runs that count allocations.
 const ALLOCATIONS: &str = "headwater_allocations_total";
 
+/// Messages compressed by permessage-deflate: one per publication, not per subscriber.
+const COMPRESSIONS: &str = "headwater_deflate_compressions_total";
+
 /// What the lab sets; everything else is the default. Pings are off for the length of a run, because
 /// the load client counts every byte that comes; a connection still owns its timer.
 fn configuration(http: SocketAddr, shards: u32) -> String {
@@ -63,8 +67,8 @@ idle_timeout_ms = {IDLE_TIMEOUT_MS}
 }
 
 /// The command that serves `configuration`.
-fn command(binary: &Path, configuration: &Path) -> Command {
-    let mut command = Command::new(binary);
+fn command(launch: &Launch<'_>, binary: &Path, configuration: &Path) -> Command {
+    let mut command = launch.command(binary);
     command.arg("serve").arg("--config").arg(configuration);
     // Read by builds that can count allocations, ignored by others.
     command.env("HEADWATER_COUNT_ALLOCATIONS", "1");
@@ -81,19 +85,19 @@ pub(crate) struct Headwater {
 }
 
 impl Headwater {
-    pub(crate) fn start(binary: &Path, shards: u32, cpu: Option<usize>) -> Result<Self> {
+    pub(crate) fn start(binary: &Path, shards: u32, launch: &Launch<'_>) -> Result<Self> {
         let address = free_address()?;
-        let directory = Directory::new(address.port())?;
-        let configuration_file = directory.0.join("headwater.toml");
+        let directory = Directory::new("server")?;
+        let configuration_file = directory.path().join("headwater.toml");
         fs::write(&configuration_file, configuration(address, shards))?;
-        let log = directory.0.join("server.log");
+        let log = directory.path().join("server.log");
         let errors = fs::File::create(&log)?;
         let mut child = Child::spawn(
-            command(binary, &configuration_file)
+            command(launch, binary, &configuration_file)
                 .stdin(Stdio::null())
                 .stdout(errors.try_clone()?)
                 .stderr(errors),
-            cpu,
+            launch.cpu,
         )
         .context("build it first: cargo build --release")?;
         http::wait_until_ready(address, READY_PATH, || child.check_alive()).with_context(|| {
@@ -108,6 +112,7 @@ impl Headwater {
             enters: sum(&text, ENTERS),
             system_calls: sum(&text, SYSTEM_CALLS),
             allocations: sum(&text, ALLOCATIONS),
+            compressions: sum(&text, COMPRESSIONS),
         })
     }
 
@@ -134,26 +139,6 @@ fn sum(text: &str, name: &str) -> Option<u64> {
 /// take it in between.
 fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
-}
-
-/// A directory for the length of a run.
-#[derive(Debug)]
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(port: u16) -> Result<Self> {
-        let name = format!("headwater-perf-{}-{port}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).with_context(|| path.display().to_string())?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        // A file left in the temporary directory is no reason to fail.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 const PING_INTERVAL_MS: u32 = 600_000;

@@ -47,17 +47,45 @@ pub(crate) fn wait_until_ready(
     bail!("http://{address}{path} was not ready after {READY_ATTEMPTS} attempts: {last}")
 }
 
-/// Opens `count` WebSockets to `path` (RFC 6455 4.1), in batches that fit a listen queue. `first` is
+/// What a WebSocket asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Upgrade<'a> {
+    pub(crate) path: &'a str,
+    /// Offer permessage-deflate without parameters (RFC 7692 7.1), and insist on it.
+    pub(crate) deflate: bool,
+}
+
+impl<'a> Upgrade<'a> {
+    pub(crate) fn to(path: &'a str) -> Self {
+        Self { path, deflate: false }
+    }
+}
+
+/// The bytes of a POST on a connection that stays.
+pub(crate) fn post_request(address: SocketAddr, path: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let mut request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: text/plain\r\n\
+         Content-Length: {length}\r\n\r\n"
+    )
+    .into_bytes();
+    request.extend_from_slice(body);
+    request
+}
+
+/// Opens `count` WebSockets (RFC 6455 4.1), in batches that fit a listen queue. `first` is
 /// the number of the first among all connections of the run, which decides source addresses.
 pub(crate) fn open_websockets(
     address: SocketAddr,
-    path: &str,
+    upgrade: Upgrade<'_>,
     first: usize,
     count: usize,
 ) -> Result<Vec<TcpStream>> {
+    let Upgrade { path, deflate } = upgrade;
+    let offer = if deflate { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{offer}\r\n"
     );
     let mut open = Vec::with_capacity(count);
     while open.len() < count {
@@ -74,14 +102,16 @@ pub(crate) fn open_websockets(
                 .with_context(|| format!("upgrade of connection {}", first + index))?;
             ensure!(answer.starts_with("HTTP/1.1 101 "), "{path} was refused: {answer}");
             ensure!(answer.contains(ACCEPT), "wrong Sec-WebSocket-Accept: {answer}");
+            let agreed = answer.to_ascii_lowercase().contains("permessage-deflate");
+            ensure!(agreed || !deflate, "{path} does not compress");
         }
     }
     Ok(open)
 }
 
 /// Opens `count` connections that speak nothing.
-pub(crate) fn open_raw(address: SocketAddr, count: usize) -> Result<Vec<TcpStream>> {
-    (0..count)
+pub(crate) fn open_raw(address: SocketAddr, first: usize, count: usize) -> Result<Vec<TcpStream>> {
+    (first..first + count)
         .map(|index| socket::connect(address, index).with_context(|| format!("connection {index}")))
         .collect()
 }
@@ -137,6 +167,6 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 4 << 20;
-const READY_ATTEMPTS: u32 = 200;
+const READY_ATTEMPTS: u32 = 600;
 const READY_PAUSE: Duration = Duration::from_millis(50);
 const BATCH: usize = 128;

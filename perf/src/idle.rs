@@ -11,10 +11,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::headwater::{self, Headwater};
-use crate::process::{Child, Memory};
+use crate::http::Upgrade;
+use crate::process::{Child, Launch, Memory};
 use crate::record::{self, Surroundings};
 use crate::{frames, http};
 
@@ -38,13 +39,17 @@ pub(crate) struct Options {
     gate: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
-struct Report<'a> {
-    options: &'a Options,
-    memory_empty: Memory,
-    memory_base: Memory,
-    memory_full: Memory,
-    bytes_per_connection: f64,
+/// What came out.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Idle {
+    options: serde_json::Value,
+    pub(crate) connections: u32,
+    pub(crate) base: u32,
+    pub(crate) gate: Option<f64>,
+    pub(crate) memory_empty: Memory,
+    pub(crate) memory_base: Memory,
+    pub(crate) memory_full: Memory,
+    pub(crate) bytes_per_connection: f64,
     connect_seconds: f64,
     /// From the POST until the last connection had the publication.
     delivery_seconds: f64,
@@ -55,13 +60,13 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let (base, full) = (options.base as usize, options.connections as usize);
     ensure!(base < full, "--base must be below --connections");
     let surroundings = Surroundings::look();
-    let server = Headwater::start(&options.places.headwater, options.shards, None)?;
+    let server = Headwater::start(&options.places.headwater, options.shards, &Launch::default())?;
     let memory_empty = settled_memory(&server.child)?;
     let started = Instant::now();
     let path = headwater::channel_path(CHANNEL);
-    let mut sockets = http::open_websockets(server.address, &path, 0, base)?;
+    let mut sockets = http::open_websockets(server.address, Upgrade::to(&path), 0, base)?;
     let memory_base = settled_memory(&server.child)?;
-    sockets.extend(http::open_websockets(server.address, &path, base, full - base)?);
+    sockets.extend(http::open_websockets(server.address, Upgrade::to(&path), base, full - base)?);
     let connect_seconds = started.elapsed().as_secs_f64();
     let memory_full = settled_memory(&server.child)?;
     let growth = memory_full.total() as f64 - memory_base.total() as f64;
@@ -83,8 +88,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     }
     println!("  connected in {connect_seconds:.1} s, all reached in {delivery_seconds:.2} s");
     alive?;
-    let report = Report {
-        options,
+    let report = Idle {
+        options: serde_json::to_value(options)?,
+        connections: options.connections,
+        base: options.base,
+        gate: options.gate,
         memory_empty,
         memory_base,
         memory_full,
@@ -92,8 +100,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         connect_seconds,
         delivery_seconds,
     };
-    let path = record::write(&options.places.results, "idle", &surroundings, &report)?;
-    println!("recorded in {}", path.display());
+    record::finish(&options.places.results, "idle", &surroundings, &report)?;
     let holds = options.gate.is_none_or(|gate| bytes_per_connection <= gate);
     if !holds {
         println!("above the gate of {} bytes", options.gate.unwrap_or_default());

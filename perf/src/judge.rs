@@ -9,9 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use serde::Serialize;
-
-use crate::process::Child;
+use serde::{Deserialize, Serialize};
 
 /// What was counted, by whom.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -21,19 +19,18 @@ pub(crate) struct Verdict {
 }
 
 /// Who counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Judge {
     Perf,
     Strace,
 }
 
-/// Counts for about `time`. Blocks; the judge is a child that ends by itself.
-pub(crate) fn system_calls(server: &Child, time: Duration) -> Result<Verdict> {
-    let pid = server.id().to_string();
-    let by_perf = perf(&pid, time);
+/// Counts those of some processes (ids with commas between them) for about `time`. Blocks; the judge is a child that ends by itself.
+pub(crate) fn system_calls(ids: &str, time: Duration) -> Result<Verdict> {
+    let by_perf = perf(ids, time);
     by_perf.or_else(|first| {
-        strace(&pid, time).with_context(|| format!("neither perf ({first:#}) nor strace can count"))
+        strace(ids, time).with_context(|| format!("neither perf ({first:#}) nor strace can count"))
     })
 }
 

@@ -1,12 +1,13 @@
 //! The lab: loads for a whole running server, from a pinned process of its own.
 //!
 //! ```text
-//! headwater | servers   start and stop what is measured (process: children and /proc)
-//! http -> load -> ring  connections, then the closed loop on io_uring
-//! measure               CPU, system calls (judge), latency (histogram) of a window
-//! echo | idle | fanout  the scenarios
-//! distance              how far apart the two cores are at the moment
-//! statistics, record    medians with their spread; JSON with machine, kernel, commit, flags
+//! echo | broadcast | idle | instructions | compare     the scenarios; run: one from a file
+//! pairs                 who runs when, and which runs can be compared (distance)
+//! measure               CPU, system calls (judge), latency of a window
+//! http -> load -> ring  connections, then closed and open loops on io_uring
+//! servers | headwater | peers   start and stop what is measured (process: children and /proc)
+//! statistics, claims    medians with their spread, and what is promised of them
+//! record -> report      JSON with machine, kernel, commit, flags; a page to look at
 //! ```
 //!
 //! In: a command line. Out: a table for people, a file for later. What each number can and cannot
@@ -15,34 +16,41 @@
 
 #![allow(clippy::print_stdout, reason = "the tables are what this program is for")]
 
+mod broadcast;
+mod claims;
+mod compare;
 mod distance;
 mod echo;
-mod fanout;
 mod frames;
 mod headwater;
-mod histogram;
 mod http;
 mod idle;
+mod inflate;
+mod instructions;
 mod judge;
 mod load;
 mod measure;
+mod pairs;
+mod peers;
 mod process;
 mod record;
+mod report;
 #[allow(unsafe_code, reason = "SQEs carry addresses; the module's interface is safe")]
 mod ring;
+mod scenario;
 mod servers;
 mod statistics;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 
 /// Load generators and measurements for Headwater.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, args_override_self = true)]
 struct Arguments {
     #[command(subcommand)]
     scenario: Scenario,
@@ -50,16 +58,37 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Scenario {
+    #[command(args_override_self = true)]
     Echo(echo::Options),
+    #[command(args_override_self = true)]
+    Broadcast(broadcast::Options),
+    #[command(args_override_self = true)]
     Idle(idle::Options),
-    Fanout(fanout::Options),
+    #[command(args_override_self = true)]
+    Instructions(instructions::Options),
+    #[command(args_override_self = true)]
+    Compare(compare::Options),
+    /// A scenario from a file; options after it win over the file's.
+    Run {
+        file: PathBuf,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        more: Vec<String>,
+    },
+    /// A page from a record, to look at.
+    Report {
+        /// A JSON file that a scenario wrote.
+        record: PathBuf,
+        /// Where the page goes; otherwise beside the record.
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+    },
 }
 
 /// Where things are and run.
-#[derive(Debug, Serialize, clap::Args)]
+#[derive(Debug, Clone, Serialize, clap::Args)]
 pub(crate) struct Places {
-    /// Binary of the server.
-    #[arg(long, default_value = "target/release/headwater")]
+    /// Binary of the server; by default the one beside this program, or else target/release.
+    #[arg(long, default_value_os_t = default_binary())]
     pub(crate) headwater: PathBuf,
     /// Directory for result files.
     #[arg(long, default_value = "perf/results")]
@@ -82,6 +111,20 @@ impl Places {
     }
 }
 
+/// What one `cargo build --release` makes lies in one directory.
+fn default_binary() -> PathBuf {
+    let beside = std::env::current_exe().ok().map(|own| own.with_file_name("headwater"));
+    beside.filter(|path| path.exists()).unwrap_or_else(|| "target/release/headwater".into())
+}
+
+#[cfg(test)]
+impl Places {
+    pub(crate) fn example() -> Self {
+        let (headwater, results) = ("headwater".into(), "results".into());
+        Self { headwater, results, server_cpu: 0, client_cpu: 1 }
+    }
+}
+
 fn several_cores() -> bool {
     std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1)
 }
@@ -101,9 +144,28 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<bool> {
     process::install_reaper()?;
     process::raise_descriptor_limit();
-    match &arguments.scenario {
-        Scenario::Echo(options) => echo::run(options).map(|()| true),
+    start(&arguments.scenario)
+}
+
+fn start(scenario: &Scenario) -> Result<bool> {
+    match scenario {
+        Scenario::Echo(options) => echo::run(options),
+        Scenario::Broadcast(options) => broadcast::run(options),
         Scenario::Idle(options) => idle::run(options),
-        Scenario::Fanout(options) => fanout::run(options).map(|()| true),
+        Scenario::Instructions(options) => instructions::run(options),
+        Scenario::Compare(options) => compare::run(options).map(|()| true),
+        Scenario::Run { file, more } => {
+            let (arguments, about) = scenario::arguments(file, more)?;
+            println!("{about}\nheadwater-perf {}", arguments.join(" "));
+            let parsed = Arguments::try_parse_from([vec![String::new()], arguments].concat())
+                .with_context(|| file.display().to_string())?;
+            start(&parsed.scenario)
+        }
+        Scenario::Report { record, output } => {
+            let output = output.clone().unwrap_or_else(|| record.with_extension("html"));
+            report::write(record, &output)?;
+            println!("report in {}", output.display());
+            Ok(true)
+        }
     }
 }

@@ -8,25 +8,26 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use serde::Serialize;
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
-use crate::histogram::Histogram;
 use crate::judge::{self, Verdict};
 use crate::load::Load;
-use crate::process::{self, Child};
+use crate::process::{self, Child, Family};
 use crate::servers::Counters;
 
 /// How long each part of a run takes.
 #[derive(Debug, Clone, Serialize, clap::Args)]
 pub(crate) struct Times {
     /// Seconds of the measured window.
-    #[arg(long, default_value_t = 2.0, value_parser = duration)]
+    #[arg(long, default_value_t = 1.0, value_parser = duration)]
     pub(crate) seconds: f64,
     /// Seconds of load before it.
-    #[arg(long, default_value_t = 0.5, value_parser = duration)]
+    #[arg(long, default_value_t = 0.25, value_parser = duration)]
     pub(crate) warmup: f64,
-    /// Seconds after it in which perf or strace counts system calls; 0: not at all.
-    #[arg(long, default_value_t = 0.4, value_parser = duration)]
+    /// Seconds after it in which perf or strace counts system calls, in some of the runs; 0: not at
+    /// all.
+    #[arg(long, default_value_t = 0.2, value_parser = duration)]
     pub(crate) judge: f64,
 }
 
@@ -38,7 +39,7 @@ fn duration(text: &str) -> Result<f64, String> {
 }
 
 /// What a message (for fan-out: a delivery) cost.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Costs {
     pub(crate) messages: u64,
     pub(crate) messages_per_second: f64,
@@ -59,17 +60,20 @@ pub(crate) struct Costs {
     pub(crate) judged_system_calls: Option<f64>,
     pub(crate) judge: Option<judge::Judge>,
     pub(crate) allocations: Option<f64>,
+    pub(crate) compressions: Option<f64>,
     pub(crate) latency_us: Latency,
 }
 
-/// Closed-loop latencies of the window.
-#[derive(Debug, Clone, Serialize)]
+/// Latencies of the window, microseconds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Latency {
     pub(crate) p50: f64,
     pub(crate) p90: f64,
     pub(crate) p99: f64,
     pub(crate) p999: f64,
     pub(crate) max: f64,
+    /// Share of messages that took at most so long: `[share, microseconds]`, denser towards 1.
+    pub(crate) curve: Vec<[f64; 2]>,
 }
 
 /// Watches `child` under `load`, which it ends.
@@ -80,18 +84,22 @@ pub(crate) fn costs(
     times: &Times,
 ) -> Result<Costs> {
     load.run_for(Duration::from_secs_f64(times.warmup))?;
+    // With many connections and large messages one round of all takes longer than that.
+    load.run_until(load.connections(), PATIENCE)?;
+    let family = child.family()?;
     let counted_before = (counters()?, load.messages());
     load.begin_window();
-    let foreign_before = foreign_time(child)?;
-    let before = (child.cpu_time()?, load.messages(), Instant::now());
+    let foreign_before = foreign_time(&family)?;
+    let before = (family.cpu_time()?, load.messages(), Instant::now());
     load.run_for(Duration::from_secs_f64(times.seconds))?;
-    let after = (child.cpu_time()?, load.messages(), Instant::now());
+    load.run_until(before.1 + load.connections(), PATIENCE)?;
+    let after = (family.cpu_time()?, load.messages(), Instant::now());
     load.end_window();
-    let foreign = foreign_time(child)? - foreign_before;
+    let foreign = foreign_time(&family)? - foreign_before;
     let counted_after = (counters()?, load.messages());
     let judged = match times.judge {
         0.0 => None,
-        seconds => Some(judge_messages(child, &load, Duration::from_secs_f64(seconds))?),
+        seconds => Some(judge_messages(&family, &load, Duration::from_secs_f64(seconds))?),
     };
     let histogram = load.stop()?;
 
@@ -117,36 +125,48 @@ pub(crate) fn costs(
         judged_system_calls: judged.map(|(_, per_message)| per_message),
         judge: judged.map(|(verdict, _)| verdict.judge),
         allocations: per_counted(|counters| counters.allocations),
+        compressions: per_counted(|counters| counters.compressions),
         latency_us: Latency::of(&histogram),
     })
 }
 
+/// For every connection to be answered once.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Seconds that neither the server nor this process used.
-fn foreign_time(child: &Child) -> Result<f64> {
-    let measured = child.cpu_time()? + process::own_cpu_time()?;
+fn foreign_time(family: &Family) -> Result<f64> {
+    let measured = family.cpu_time()? + process::own_cpu_time()?;
     Ok(process::machine_busy_time()?.as_secs_f64() - measured.as_secs_f64())
 }
 
 /// Both rates are of the same moment, though not of exactly the same microseconds.
-fn judge_messages(child: &Child, load: &Load, time: Duration) -> Result<(Verdict, f64)> {
+fn judge_messages(family: &Family, load: &Load, time: Duration) -> Result<(Verdict, f64)> {
     let (messages, start) = (load.messages(), Instant::now());
-    let verdict = judge::system_calls(child, time)?;
+    let verdict = judge::system_calls(&family.ids(), time)?;
     let rate = (load.messages() - messages) as f64 / start.elapsed().as_secs_f64();
     Ok((verdict, verdict.system_calls_per_second / rate))
 }
 
 impl Latency {
-    fn of(histogram: &Histogram) -> Self {
+    fn of(histogram: &Histogram<u64>) -> Self {
         let microseconds = |nanoseconds: u64| nanoseconds as f64 / 1000.0;
+        let at = |quantile: f64| microseconds(histogram.value_at_quantile(quantile));
+        let curve = histogram
+            .iter_quantiles(CURVE_TICKS_PER_HALVING)
+            .map(|step| [step.quantile(), microseconds(step.value_iterated_to())])
+            .collect();
         Self {
-            p50: microseconds(histogram.percentile(500)),
-            p90: microseconds(histogram.percentile(900)),
-            p99: microseconds(histogram.percentile(990)),
-            p999: microseconds(histogram.percentile(999)),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
             max: microseconds(histogram.max()),
+            curve,
         }
     }
 }
+
+const CURVE_TICKS_PER_HALVING: u32 = 2;
 
 impl std::fmt::Display for Costs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -179,5 +199,47 @@ impl std::fmt::Display for Known {
             Some(number) => write!(f, "{number:.4}"),
             None => f.write_str("n/a"),
         }
+    }
+}
+
+#[cfg(test)]
+impl Costs {
+    /// Round numbers, for tests of what is made of them.
+    pub(crate) fn example() -> Self {
+        Self {
+            messages: 100_000,
+            messages_per_second: 100_000.0,
+            server_cpu_ns: 5000.0,
+            server_cores: 0.5,
+            foreign_cores: 0.0,
+            core_distance_ns: Some([40.0, 41.0]),
+            enters: Some(0.25),
+            system_calls: Some(0.25),
+            judged_system_calls: None,
+            judge: None,
+            allocations: None,
+            compressions: None,
+            latency_us: Latency {
+                p50: 100.0,
+                p90: 200.0,
+                p99: 300.0,
+                p999: 400.0,
+                max: 500.0,
+                curve: vec![
+                    [0.5, 100.0],
+                    [0.9, 200.0],
+                    [0.99, 300.0],
+                    [0.999, 400.0],
+                    [1.0, 500.0],
+                ],
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+impl Times {
+    pub(crate) fn example() -> Self {
+        Self { seconds: 1.0, warmup: 0.0, judge: 0.0 }
     }
 }

@@ -5,15 +5,45 @@
 //! told to stop; only processes started here are ever signalled.
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+/// On what a server is started.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Launch<'a> {
+    /// Its only core.
+    pub(crate) cpu: Option<usize>,
+    /// A program with arguments that runs the server, such as valgrind; empty: none.
+    pub(crate) under: &'a [String],
+}
+
+impl Launch<'_> {
+    /// On a core, as it is.
+    pub(crate) fn on(cpu: Option<usize>) -> Self {
+        Self { cpu, under: &[] }
+    }
+
+    /// The command that runs `program`, still without its arguments.
+    pub(crate) fn command(&self, program: &Path) -> Command {
+        match self.under {
+            [first, rest @ ..] => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+            [] => Command::new(program),
+        }
+    }
+}
 
 /// A running server.
 #[derive(Debug)]
@@ -29,7 +59,8 @@ impl Child {
         let before = sched_getaffinity(None)?;
         // A child inherits the mask of the thread that starts it.
         pin(cpu)?;
-        let spawned = command.spawn();
+        // A group of its own, so that what it starts can be ended with it.
+        let spawned = command.process_group(0).spawn();
         sched_setaffinity(None, &before)?;
         let inner = spawned.with_context(|| format!("cannot start {command:?}"))?;
         let pid = Pid::from_child(&inner);
@@ -54,10 +85,26 @@ impl Child {
         }
     }
 
-    /// Time its threads have spent on a core, also in the kernel on its behalf. Threads that ended
-    /// no longer count; the servers measured here start theirs once.
-    pub(crate) fn cpu_time(&self) -> Result<Duration> {
-        cpu_time(&self.id().to_string())
+    /// It and what it started, as of now. Some servers work in processes of their own.
+    pub(crate) fn family(&self) -> Result<Family> {
+        let mut parents = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            // Processes come and go meanwhile.
+            let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+            parents.extend(parent(&stat).map(|parent| (pid, parent)));
+        }
+        let mut members = vec![self.id()];
+        let mut at = 0;
+        while let Some(&member) = members.get(at) {
+            members
+                .extend(parents.iter().filter(|(_, parent)| *parent == member).map(|pair| pair.0));
+            at += 1;
+        }
+        Ok(Family(members))
     }
 
     pub(crate) fn memory(&self) -> Result<Memory> {
@@ -78,15 +125,38 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // Both are without effect on a child that was already reaped.
-        let _ = self.inner.kill();
+        // The group is the child's own; without effect once nobody is left in it.
+        let _ = kill_process_group(self.pid, Signal::KILL);
         let _ = self.inner.wait();
         children().retain(|pid| *pid != self.pid);
     }
 }
 
+/// The processes of a server.
+#[derive(Debug)]
+pub(crate) struct Family(Vec<u32>);
+
+impl Family {
+    /// Time their threads have spent on a core, also in the kernel on their behalf. Threads that
+    /// ended no longer count; the servers measured here start theirs once.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        self.0.iter().map(|pid| cpu_time(&pid.to_string())).sum()
+    }
+
+    /// With commas between them, as `perf -p` takes them.
+    pub(crate) fn ids(&self) -> String {
+        let ids: Vec<String> = self.0.iter().map(u32::to_string).collect();
+        ids.join(",")
+    }
+}
+
+/// The fourth field of `/proc/PID/stat`; the second is a name in parentheses that may hold anything.
+fn parent(stat: &str) -> Option<u32> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// Resident memory of a process, bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Memory {
     pub(crate) anonymous: u64,
     pub(crate) file: u64,
@@ -189,7 +259,7 @@ fn kill_all() {
     // `try_lock`: the panic may have happened while starting a child.
     if let Ok(children) = CHILDREN.try_lock() {
         for pid in children.iter() {
-            let _ = kill_process(*pid, Signal::KILL);
+            let _ = kill_process_group(*pid, Signal::KILL);
         }
     }
 }
@@ -228,10 +298,37 @@ mod tests {
         let child = Child::spawn(Command::new("sleep").arg("60"), None).unwrap();
         let id = child.id();
         assert!(child.memory().unwrap().total() > 0);
-        assert!(child.cpu_time().is_ok());
+        let family = child.family().unwrap();
+        assert_eq!(family.ids(), id.to_string());
+        assert!(family.cpu_time().is_ok());
         drop(child);
         assert!(!std::path::Path::new(&format!("/proc/{id}")).exists());
         assert!(children().iter().all(|pid| pid.as_raw_nonzero().get().unsigned_abs() != id));
+    }
+
+    #[test]
+    fn what_a_child_starts_belongs_to_it_and_goes_with_it() {
+        let mut shell = Command::new("sh");
+        // The second command keeps the shell from becoming the first.
+        shell.args(["-c", "sleep 60; true"]);
+        let child = Child::spawn(&mut shell, None).unwrap();
+        let started = std::time::Instant::now();
+        let grandchild = loop {
+            let ids = child.family().unwrap().ids();
+            if let Some((_, grandchild)) = ids.split_once(',') {
+                break grandchild.to_owned();
+            }
+            assert!(started.elapsed() < Duration::from_secs(20));
+            std::thread::yield_now();
+        };
+        drop(child);
+        let stat = format!("/proc/{grandchild}/stat");
+        let is_gone = || std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
+        while !is_gone() {
+            assert!(started.elapsed() < Duration::from_secs(20));
+            std::thread::yield_now();
+        }
+        assert_eq!(super::parent("7 (a) b) S 5 1 1"), Some(5));
     }
 
     #[test]

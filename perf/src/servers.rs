@@ -1,167 +1,211 @@
-//! The two servers an echo can be measured against, behind one set of questions.
+//! What can be measured, behind one set of questions: Headwater in some build, or a peer.
 //!
-//! In: which one, and where its binary is. Out: its process, its address, its own counters. Not
-//! here: Headwater's flags and names, which are in `headwater.rs`.
+//! In: which one, and the job. Out: its process, connections to it, its own counters. Not here:
+//! Headwater's flags and names (`headwater.rs`), the peers' (`peers.rs`).
 
-use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use clap::ValueEnum;
-use rustix::process::Signal;
-use serde::{Deserialize, Serialize};
 
-use crate::headwater::{ECHO_PATH, Headwater};
-use crate::http;
-use crate::process::Child;
+use crate::frames;
+use crate::headwater::{self, Headwater};
+use crate::http::{self, Upgrade};
+use crate::load::Expected;
+use crate::peers::{Kind, Peer, Peers, Publish, Role, RunningPeer};
+use crate::process::{Child, Launch};
 
 /// What a server counts about itself; `None` where it does not.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counters {
     pub(crate) enters: Option<u64>,
     /// Enters included.
     pub(crate) system_calls: Option<u64>,
     pub(crate) allocations: Option<u64>,
+    /// Messages compressed by permessage-deflate.
+    pub(crate) compressions: Option<u64>,
 }
 
-/// A running echo server.
+/// What a server is to do, with the bytes of one message on the wire.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Job<'a> {
+    pub(crate) role: Role,
+    pub(crate) payload: &'a [u8],
+    pub(crate) request: &'a [u8],
+    pub(crate) reply: &'a [u8],
+    pub(crate) connections: u32,
+    /// Broadcast: subscribers offer permessage-deflate.
+    pub(crate) deflate: bool,
+}
+
+/// A message in the forms that a [`Job`] borrows.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) payload: Vec<u8>,
+    pub(crate) request: Vec<u8>,
+    pub(crate) reply: Vec<u8>,
+}
+
+impl Message {
+    pub(crate) fn new(payload: Vec<u8>) -> Self {
+        let (request, reply) = (frames::client_text(&payload), frames::server_text(&payload));
+        Self { payload, request, reply }
+    }
+
+    pub(crate) fn job(&self, role: Role, connections: u32) -> Job<'_> {
+        let Self { payload, request, reply } = self;
+        Job { role, payload, request, reply, connections, deflate: false }
+    }
+}
+
+/// A program that can be started as a server.
+#[derive(Debug, Clone)]
+pub(crate) enum Program {
+    Headwater { name: String, binary: PathBuf, shards: u32 },
+    Peer(Box<Peers>, Box<Peer>),
+}
+
+impl Program {
+    pub(crate) fn new_peer(peers: &Peers, peer: &Peer) -> Self {
+        Self::Peer(Box::new(peers.clone()), Box::new(peer.clone()))
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Headwater { name, .. } => name,
+            Self::Peer(_, peer) => &peer.name,
+        }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Headwater { .. } => Kind::Websocket,
+            Self::Peer(_, peer) => peer.kind,
+        }
+    }
+
+    pub(crate) fn start(&self, job: &Job<'_>, launch: &Launch<'_>) -> Result<Server> {
+        match self {
+            Self::Headwater { binary, shards, .. } => {
+                Ok(Server::Headwater(Headwater::start(binary, *shards, launch)?))
+            }
+            Self::Peer(peers, peer) => Ok(Server::Peer(peers.start(peer, job, launch)?)),
+        }
+    }
+}
+
+/// A running server.
 #[derive(Debug)]
 pub(crate) enum Server {
     Headwater(Headwater),
-    RawRing(RawRing),
+    Peer(RunningPeer),
 }
 
 impl Server {
     pub(crate) fn child(&self) -> &Child {
         match self {
             Self::Headwater(server) => &server.child,
-            Self::RawRing(server) => &server.child,
+            Self::Peer(server) => &server.child,
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        match self {
+            Self::Headwater(server) => server.address,
+            Self::Peer(server) => server.address,
         }
     }
 
     pub(crate) fn counters(&self) -> Result<Counters> {
         match self {
             Self::Headwater(server) => server.counters(),
-            Self::RawRing(server) => server.counters(),
+            Self::Peer(server) => server.counters(),
         }
     }
 
-    pub(crate) fn connect(&self, count: usize) -> Result<Vec<TcpStream>> {
-        match self {
-            Self::Headwater(server) => http::open_websockets(server.address, ECHO_PATH, 0, count),
-            Self::RawRing(server) => http::open_raw(server.address, count),
+    /// Connections that do `job`, the publisher of a broadcast first and on top.
+    pub(crate) fn connect(&self, job: &Job<'_>) -> Result<Vec<TcpStream>> {
+        let (address, count) = (self.address(), job.connections as usize);
+        if job.role == Role::Echo {
+            return match self.kind() {
+                Kind::Websocket => {
+                    let path = match self {
+                        Self::Headwater(_) => headwater::ECHO_PATH,
+                        Self::Peer(peer) => &peer.path,
+                    };
+                    http::open_websockets(address, Upgrade::to(path), 0, count)
+                }
+                Kind::Raw => http::open_raw(address, 0, count),
+            };
         }
+        let mut sockets = match (self.kind(), self.publish()) {
+            (Kind::Websocket, Publish::Message(path)) => {
+                http::open_websockets(address, Upgrade::to(&path), 0, 1)?
+            }
+            _ => http::open_raw(address, 0, 1)?,
+        };
+        sockets.extend(match (self, self.kind()) {
+            (Self::Peer(_), Kind::Raw) => http::open_raw(address, 1, count)?,
+            (Self::Peer(peer), Kind::Websocket) => {
+                let upgrade = Upgrade { path: &peer.path, deflate: job.deflate };
+                http::open_websockets(address, upgrade, 1, count)?
+            }
+            (Self::Headwater(_), _) => {
+                let path = headwater::channel_path(CHANNEL);
+                let upgrade = Upgrade { path: &path, deflate: job.deflate };
+                http::open_websockets(address, upgrade, 1, count)?
+            }
+        });
+        Ok(sockets)
+    }
+
+    /// What the sending connections send.
+    pub(crate) fn outgoing(&self, job: &Job<'_>) -> Vec<u8> {
+        match (job.role, self.publish()) {
+            (Role::Broadcast, Publish::Post(path)) => {
+                http::post_request(self.address(), &path, job.payload)
+            }
+            _ => job.request.to_vec(),
+        }
+    }
+
+    /// What comes back for each message.
+    pub(crate) fn expected(&self, job: &Job<'_>) -> Expected {
+        match self.kind() {
+            Kind::Raw => Expected::Count(job.reply.len()),
+            Kind::Websocket if job.deflate => Expected::Deflated(job.payload.to_vec()),
+            Kind::Websocket => Expected::Bytes(job.reply.to_vec()),
+        }
+    }
+
+    /// Ends it without asking.
+    pub(crate) fn kill(self) {
+        drop(self);
     }
 
     pub(crate) fn stop(self) -> Result<()> {
         match self {
             Self::Headwater(server) => server.stop(),
-            Self::RawRing(server) => server.child.stop(Duration::from_secs(5)),
+            Self::Peer(server) => server.child.stop(Duration::from_secs(5)),
+        }
+        .context("stopping the server")
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Headwater(_) => Kind::Websocket,
+            Self::Peer(peer) => peer.kind,
+        }
+    }
+
+    fn publish(&self) -> Publish {
+        match self {
+            Self::Headwater(_) => Publish::Message(headwater::publisher_path(CHANNEL)),
+            Self::Peer(peer) => peer.publish.clone(),
         }
     }
 }
 
-/// How the raw ring is to run; the flags of `perf/peers/raw-ring`.
-#[derive(Debug, Clone, Serialize, clap::Args)]
-pub(crate) struct RawRingOptions {
-    /// How the raw ring's connections wait for bytes.
-    #[arg(long, value_enum, default_value_t = RawMode::Poll)]
-    pub(crate) raw_mode: RawMode,
-    /// Completions one wait of the raw ring asks for.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) wait_batch: u32,
-    /// After this long a wait of the raw ring is content with one completion.
-    #[arg(long, default_value_t = 0)]
-    pub(crate) min_wait_usec: u32,
-}
-
-/// `--mode` of the raw ring.
-#[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum RawMode {
-    /// Multishot POLL_ADD, then RECV.
-    Poll,
-    /// Multishot RECV and a buffer ring.
-    Multishot,
-}
-
-/// The limit peer.
-#[derive(Debug)]
-pub(crate) struct RawRing {
-    child: Child,
-    address: SocketAddr,
-    lines: mpsc::Receiver<String>,
-}
-
-impl RawRing {
-    /// `request` and `reply` are the bytes of one message each way.
-    pub(crate) fn start(
-        binary: &Path,
-        options: &RawRingOptions,
-        request: usize,
-        reply: usize,
-        cpu: Option<usize>,
-    ) -> Result<Self> {
-        let mode = match options.raw_mode {
-            RawMode::Poll => "poll",
-            RawMode::Multishot => "multishot",
-        };
-        let mut command = Command::new(binary);
-        command
-            .args(["--port", "0", "--mode", mode])
-            .args(["--recv", &request.to_string(), "--reply", &reply.to_string()])
-            .args(["--wait-batch", &options.wait_batch.to_string()])
-            .args(["--min-wait-usec", &options.min_wait_usec.to_string()])
-            .args(["--buffer", &request.next_power_of_two().max(4096).to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
-        let mut child = Child::spawn(&mut command, cpu).context(
-            "build it first: cargo build --release --manifest-path perf/peers/Cargo.toml",
-        )?;
-        let stdout = child.inner.stdout.take().context("stdout was piped")?;
-        let (sender, lines) = mpsc::channel();
-        // Ends with the child, whose end closes the pipe.
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        let mut this = Self { child, address: (Ipv4Addr::LOCALHOST, 0).into(), lines };
-        let Listening { port } = this.line()?;
-        this.address.set_port(port);
-        Ok(this)
-    }
-
-    fn counters(&self) -> Result<Counters> {
-        self.child.signal(Signal::USR1)?;
-        let Counted { enters } = self.line()?;
-        // Its loop makes no other call.
-        Ok(Counters { enters: Some(enters), system_calls: Some(enters), allocations: None })
-    }
-
-    fn line<T: for<'a> Deserialize<'a>>(&self) -> Result<T> {
-        let line = self
-            .lines
-            .recv_timeout(Duration::from_secs(10))
-            .context("the raw ring printed nothing")?;
-        serde_json::from_str(&line).with_context(|| format!("the raw ring printed {line:?}"))
-    }
-}
-
-/// Its first line.
-#[derive(Debug, Deserialize)]
-struct Listening {
-    port: u16,
-}
-
-/// Its answer to SIGUSR1.
-#[derive(Debug, Deserialize)]
-struct Counted {
-    enters: u64,
-}
+/// Of broadcasts on Headwater.
+const CHANNEL: &str = "broadcast";

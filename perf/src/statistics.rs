@@ -2,10 +2,10 @@
 //!
 //! In: values. Out: quartiles and a bootstrap interval, the same for the same input.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Median, spread and the 95 % interval of the median.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Summary {
     pub(crate) count: usize,
     pub(crate) min: f64,
@@ -32,6 +32,14 @@ impl Summary {
             max,
             interval_95: bootstrap(&values),
         })
+    }
+}
+
+impl Summary {
+    /// Median and interval.
+    pub(crate) fn short(&self) -> String {
+        let Self { count, median, interval_95: [low, high], .. } = self;
+        format!("{median:.3} (95 % {low:.3} to {high:.3}, n {count})")
     }
 }
 

@@ -8,6 +8,7 @@
 //! Deliberately absent: framing, time, and deciding what to send next.
 
 mod buffers;
+mod cells;
 pub(crate) mod socket;
 
 use std::io;
@@ -18,6 +19,7 @@ use io_uring::types::{CancelBuilder, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use buffers::Buffers;
+pub(crate) use cells::Cells;
 
 /// What happened to a connection.
 #[derive(Debug)]
@@ -29,24 +31,21 @@ pub(crate) enum Event<'a> {
 }
 
 /// A ring with a multishot receive armed on every socket.
-pub(crate) struct Ring {
+struct Ring {
     ring: IoUring,
     // `Option` so that drop can leak them.
     buffers: Option<Buffers>,
     outgoing: Option<Box<[u8]>>,
     /// Receives that ended for want of a buffer.
     rearm: Vec<u32>,
-    _sockets: Vec<OwnedFd>,
 }
 
 impl Ring {
     /// Takes `sockets` (connection `n` is the n-th) and arms their receives, in buffers of
-    /// `buffer_size`. [`send`](Self::send) sends `outgoing`.
-    pub(crate) fn new(
-        sockets: Vec<OwnedFd>,
-        outgoing: Vec<u8>,
-        buffer_size: u32,
-    ) -> io::Result<Self> {
+    /// `buffer_size`. [`send`](Self::send) sends `outgoing`. The ring keeps the sockets as direct
+    /// descriptors, so that they no longer count against the limit of descriptors; they close with
+    /// it.
+    fn new(sockets: Vec<OwnedFd>, outgoing: Vec<u8>, buffer_size: u32) -> io::Result<Self> {
         let count = u32::try_from(sockets.len()).map_err(io::Error::other)?;
         let ring: IoUring = IoUring::builder()
             .setup_single_issuer()
@@ -59,21 +58,23 @@ impl Ring {
             .build(4096)?;
         let raw: Vec<RawFd> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
         ring.submitter().register_files(&raw)?;
-        let entries = u16::try_from((2 * count).clamp(64, 32_768).next_power_of_two());
-        let buffers = Buffers::new(&ring, entries.unwrap_or(32_768), buffer_size)?;
+        let affordable = (BUFFER_BYTES_MAX / buffer_size).max(64);
+        let entries = (2 * count).clamp(64, 32_768.min(affordable)).next_power_of_two();
+        let entries = u16::try_from(entries).unwrap_or(32_768);
+        let buffers = Buffers::new(&ring, entries, buffer_size)?;
+        drop(sockets);
         let mut this = Self {
             ring,
             buffers: Some(buffers),
             outgoing: Some(outgoing.into_boxed_slice()),
             rearm: (0..count).collect(),
-            _sockets: sockets,
         };
         this.arm_receives()?;
         Ok(this)
     }
 
     /// Queues one send of the outgoing bytes; it leaves with the next turn. Its success is silent.
-    pub(crate) fn send(&mut self, connection: u32) -> io::Result<()> {
+    fn send(&mut self, connection: u32) -> io::Result<()> {
         let Some(outgoing) = &self.outgoing else { return Ok(()) };
         let length = u32::try_from(outgoing.len()).map_err(io::Error::other)?;
         let entry = opcode::Send::new(Fixed(connection), outgoing.as_ptr(), length)
@@ -85,12 +86,18 @@ impl Ring {
         unsafe { self.push(&entry) }
     }
 
-    /// Submits what is queued, waits for a completion or `timeout`, and reports what came.
-    pub(crate) fn turn(
+    /// Writes to `bell` whenever there is something to reap.
+    fn ring_at(&self, bell: &OwnedFd) -> io::Result<()> {
+        self.ring.submitter().register_eventfd(bell.as_raw_fd())
+    }
+
+    /// Submits what is queued, waits for a completion or `timeout`, and reports what came; says
+    /// whether anything did.
+    fn turn(
         &mut self,
         timeout: Duration,
         mut on_event: impl FnMut(u32, Event<'_>),
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         self.arm_receives()?;
         let timespec = Timespec::from(timeout);
         let args = SubmitArgs::new().timespec(&timespec);
@@ -101,8 +108,10 @@ impl Ring {
                 _ => return Err(error),
             },
         }
-        let Some(buffers) = &mut self.buffers else { return Ok(()) };
+        let Some(buffers) = &mut self.buffers else { return Ok(false) };
+        let mut any = false;
         for completion in self.ring.completion() {
+            any = true;
             let user_data = completion.user_data();
             // The low half is the connection.
             let connection = u32::try_from(user_data & u64::from(u32::MAX)).unwrap_or(0);
@@ -127,7 +136,7 @@ impl Ring {
             }
         }
         buffers.publish();
-        Ok(())
+        Ok(any)
     }
 
     fn arm_receives(&mut self) -> io::Result<()> {
@@ -177,5 +186,7 @@ fn failure(result: i32) -> io::Error {
     }
 }
 
+/// Of one ring's receive buffers; what does not fit waits in the sockets.
+const BUFFER_BYTES_MAX: u32 = 64 << 20;
 /// Marks the completion of a send; the rest of `user_data` is the connection.
 const SEND: u64 = 1 << 32;
