@@ -228,11 +228,11 @@ fn read(role: Role, pieces: &[&[u8]]) -> (Vec<Seen>, Option<ErrorKind>) {
                 }
             };
             match event {
-                Event::Message { kind, data } => {
+                Event::Message { kind, data, .. } => {
                     assert!(open.is_none(), "a whole message inside another");
                     seen.push(Seen::Message(kind, data.to_vec()));
                 }
-                Event::Fragment { kind, data, first, last } => {
+                Event::Fragment { kind, data, first, last, .. } => {
                     assert_eq!(first, open.is_none(), "`first` marks exactly the first piece");
                     let message = open.get_or_insert((kind, Vec::new()));
                     message.1.extend_from_slice(data);

@@ -306,7 +306,7 @@ impl Client {
                 continue;
             };
             let frame = match event {
-                Event::Message { kind, data } => Some(Frame::Message(kind, data.to_vec())),
+                Event::Message { kind, data, .. } => Some(Frame::Message(kind, data.to_vec())),
                 Event::Fragment { kind, data, last, .. } => {
                     message.extend_from_slice(data);
                     last.then(|| Frame::Message(kind, std::mem::take(&mut message)))
