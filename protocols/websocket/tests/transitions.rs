@@ -5,8 +5,6 @@
 //! is seen whether it is closed, whether it is between messages, and of which kind the message is
 //! that a continuation ends.
 
-use std::fmt::Write as _;
-
 use headwater_websocket::{CloseState, Decoder, Event, Limits, Role, Step};
 
 /// The second byte of an empty frame and its key.
@@ -80,7 +78,7 @@ fn decoder_table(new: fn(Role) -> Decoder) -> String {
     let mut table = String::from("                        ");
     for (name, decoder) in &opened {
         assert_eq!(state(decoder), *name);
-        write!(table, "{name:<27}").unwrap();
+        table += &format!("{name:<27}");
     }
     table.truncate(table.trim_end().len());
     table.push('\n');
@@ -88,14 +86,14 @@ fn decoder_table(new: fn(Role) -> Decoder) -> String {
         for (reserved_name, reserved) in RESERVED {
             for (fin_name, fin) in [("more", 0), ("last", 0x80)] {
                 let row = format!("{opcode_name}{reserved_name} {fin_name}");
-                write!(table, "{row:<24}").unwrap();
+                table += &format!("{row:<24}");
                 for (_, before) in &opened {
                     let mut decoder = before.clone();
                     let after = match take(&mut decoder, fin | reserved | opcode) {
                         Ok(_) => state(&decoder).to_owned(),
                         Err(error) => error,
                     };
-                    write!(table, "{after:<27}").unwrap();
+                    table += &format!("{after:<27}");
                 }
                 table.truncate(table.trim_end().len());
                 table.push('\n');
@@ -114,7 +112,8 @@ fn close_table() -> String {
         CloseState::Closed,
         CloseState::Abnormal,
     ];
-    let inputs: [(&str, fn(&mut CloseState)); 3] = [
+    type Input = fn(&mut CloseState);
+    let inputs: [(&str, Input); 3] = [
         ("we send", CloseState::on_sent),
         ("they send", CloseState::on_received),
         ("their bytes end", CloseState::on_end),
@@ -123,7 +122,7 @@ fn close_table() -> String {
         for (name, input) in inputs {
             let mut state = before;
             input(&mut state);
-            writeln!(table, "{before:?} + {name} = {state:?}").unwrap();
+            table += &format!("{before:?} + {name} = {state:?}\n");
         }
         let says = [
             ("free to send", before.may_send()),
@@ -132,7 +131,7 @@ fn close_table() -> String {
             ("over", before.is_over()),
         ];
         let says: Vec<&str> = says.iter().filter(|(_, yes)| *yes).map(|(name, _)| *name).collect();
-        writeln!(table, "{before:?} is: {says:?}").unwrap();
+        table += &format!("{before:?} is: {says:?}\n");
     }
     table
 }
