@@ -24,7 +24,9 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new(format!("deflate/compress-takeover-{middle}"), move || {
             compress_with_takeover(middle)
         })
-        .bytes(middle),
+        .bytes(middle)
+        // A window of 32 KiB slides every 64 messages.
+        .calls(1024),
         Case::new(format!("deflate/inflate-{middle}"), move || inflate(middle)).bytes(middle),
         Case::new(format!("deflate/inflate-{long}"), move || inflate(long)).bytes(long),
     ]

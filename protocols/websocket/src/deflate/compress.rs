@@ -168,7 +168,7 @@ pub(super) fn store(message: &[u8], out: &mut Vec<u8>) {
 const fn compressor_bytes(window: WindowBits, memory: MemoryLevel) -> usize {
     let window_bytes = 1 << window.bits();
     // Two windows, the chain of earlier places (u16 each), the hashes, the symbols, the state.
-    2 * window_bytes + 2 * window_bytes + (128 << 10) + 7 * (64 << memory.0) + (8 << 10)
+    2 * window_bytes + 2 * window_bytes + (128 << 10) + 7 * (64 << memory.0) + (4 << 10)
 }
 
 /// The header of a stored block, padded to a byte: with the tail behind it, an empty block.

@@ -213,14 +213,15 @@ impl Decompressor {
                 self.stage = Stage::Blocks { full: true };
                 return Ok(Progress { consumed, produced, status: Status::OutputFull });
             }
-            let step = self.inflate(&input[consumed..], &mut output[produced..])?;
+            let step = self.inflate(&input[consumed..], &mut output[produced..]);
             consumed += step.read;
             produced += step.written;
             self.produced += step.written as u64;
             if self.produced > self.message_bytes_max {
+                // Also where the payload is corrupt behind that: what broke first counts.
                 return Err(Error::TooBig);
             }
-            if step.ended {
+            if step.status.map_err(|_| Error::Corrupt)? == zlib_rs::Status::StreamEnd {
                 // What follows is a stream of its own. A state that had ended in the message before
                 // says so here without having read anything.
                 self.reset();
@@ -268,19 +269,16 @@ impl Decompressor {
     }
 
     /// One call of the library.
-    fn inflate(&mut self, input: &[u8], output: &mut [u8]) -> Result<Inflated, Error> {
+    fn inflate(&mut self, input: &[u8], output: &mut [u8]) -> Inflated {
         self.dirty = true;
         let before = (self.inflate.total_in(), self.inflate.total_out());
-        let status = self
-            .inflate
-            .decompress(input, output, InflateFlush::NoFlush)
-            .map_err(|_| Error::Corrupt)?;
+        let status = self.inflate.decompress(input, output, InflateFlush::NoFlush);
         let count = |now: u64, before: u64| usize::try_from(now - before).unwrap_or(usize::MAX);
-        Ok(Inflated {
+        Inflated {
             read: count(self.inflate.total_in(), before.0),
             written: count(self.inflate.total_out(), before.1),
-            ended: status == zlib_rs::Status::StreamEnd,
-        })
+            status,
+        }
     }
 
     fn reset(&mut self) {
@@ -305,7 +303,7 @@ impl fmt::Debug for Decompressor {
 struct Inflated {
     read: usize,
     written: usize,
-    ended: bool,
+    status: Result<zlib_rs::Status, zlib_rs::InflateError>,
 }
 
 /// Makes room for `room` more bytes. Capacity doubles, but not beyond what a message may fill.

@@ -20,8 +20,10 @@
 //!   and inflated at the end in one call of [`Decompressor::message`]. That bounds memory by what
 //!   the peer has really sent; the inflated message exists only for the one call.
 //! - With context takeover a connection owns its states from the handshake to its end, and may
-//!   inflate piece by piece with [`Decompressor::step`]. [`COMPRESSOR_BYTES_MAX`] and
-//!   [`DECOMPRESSOR_BYTES`] say what that costs.
+//!   inflate piece by piece with [`Decompressor::step`]. [`Compressor::bytes`] and
+//!   [`DECOMPRESSOR_BYTES`] say what that costs: hardly less than 150 and 48 KiB, because the library
+//!   has a table of 128 KiB in each compressor and the largest window in each decompressor. How many
+//!   connections may have that is for the caller to bound, by negotiating with other [`Settings`].
 //!
 //! Deliberately absent: other extensions, dictionaries, compression of a message piece by piece.
 

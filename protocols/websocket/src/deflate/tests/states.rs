@@ -294,6 +294,20 @@ fn the_limit_is_on_what_comes_out_of_one_message() {
     assert!(inflated(&mut Decompressor::new(u64::MAX), &payload).is_ok());
 }
 
+/// Both wrong: at any room it is the limit that breaks first, or the payload.
+#[test]
+fn what_breaks_first_counts() {
+    // A stored block of 1000 bytes and an invalid block type.
+    let payload = [&[0x00, 0xe8, 0x03, 0x17, 0xfc][..], &[7; 1000], &[0x06]].concat();
+    for (limit, error) in [(999, Error::TooBig), (1000, Error::Corrupt)] {
+        for room in [1, 999, 1000, 1001, 5000] {
+            let result = stepped(&mut Decompressor::new(limit), &[&payload], room);
+            assert_eq!(result, Err(error), "limit {limit}, room {room}");
+        }
+        assert_eq!(inflated(&mut Decompressor::new(limit), &payload), Err(error));
+    }
+}
+
 #[test]
 fn a_lent_state_is_given_back_between_messages() {
     let mut decompressor = Decompressor::new(LIMIT);
