@@ -5,6 +5,7 @@
 //! costs what the thousandth costs. A call goes through a box, which is about five instructions of
 //! every number. Not here: clocks, counters, and any variation of the input between calls.
 
+mod deflate;
 mod fanout;
 mod frame_encode;
 mod frame_parse;
@@ -66,6 +67,7 @@ pub(crate) fn all() -> Vec<Case> {
         rtmp_chunks::cases(),
         part_write::cases(),
         fanout::cases(),
+        deflate::cases(),
     ]
     .into_iter()
     .flatten()

@@ -14,6 +14,7 @@ pub mod aac;
 pub mod amf0;
 pub mod av1;
 pub mod cut;
+pub mod deflate;
 pub mod flv;
 pub mod h264;
 pub mod http1;
@@ -47,6 +48,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "av1_never_panics", claim: av1::never_panics, seeds: av1::seeds },
     Target { name: "av1_roundtrip", claim: av1::roundtrip, seeds: av1::seeds },
     Target { name: "av1_split", claim: av1::split, seeds: av1::seeds },
+    Target { name: "deflate_never_panics", claim: deflate::never_panics, seeds: deflate::seeds },
+    Target { name: "deflate_roundtrip", claim: deflate::roundtrip, seeds: deflate::message_seeds },
+    Target { name: "deflate_split", claim: deflate::split, seeds: deflate::seeds },
     Target { name: "flv_never_panics", claim: flv::never_panics, seeds: flv::seeds },
     Target { name: "flv_roundtrip", claim: flv::roundtrip, seeds: flv::seeds },
     Target { name: "flv_split", claim: flv::split, seeds: flv::seeds },

@@ -1,7 +1,8 @@
 //! WebSocket frames in both roles, and the opening handshake.
 
+use websocket::deflate::{self, Agreement, ClientWindow, Offer, Settings, WindowBits};
 use websocket::encode::{write_close, write_frame, write_masked_frame, write_ping, write_pong};
-use websocket::handshake::{self, Key};
+use websocket::handshake::{self, Chosen, ClientRequest, Key};
 use websocket::{Decoder, ErrorKind, Event, Kind, Limits, Opcode, Role, Step};
 
 use crate::{Seed, cut};
@@ -33,7 +34,7 @@ pub fn never_panics(data: &[u8]) {
         }
     }
     let key = Key::from_nonce([7; 16]);
-    if let Ok(Some(accepted)) = handshake::read_response(data, &key) {
+    if let Ok(Some(accepted)) = handshake::read_response(data, &ASKED, &key) {
         assert!(accepted.consumed <= data.len());
     }
     let lines = || {
@@ -47,10 +48,20 @@ pub fn never_panics(data: &[u8]) {
     }
     if let Ok(key) = handshake::check(lines()) {
         let mut out = Vec::new();
-        let chosen = handshake::choose_subprotocol(lines(), &["headwater.json"]);
-        handshake::write_accept(&mut out, &key, chosen);
-        let accepted = handshake::read_response(&out, &key).expect("our own answer");
-        assert_eq!(accepted.expect("a whole answer").consumed, out.len());
+        let chosen = Chosen {
+            subprotocol: handshake::choose_subprotocol(lines(), &["headwater.json"]),
+            deflate: deflate::negotiate(lines(), &Settings::default()),
+        };
+        handshake::write_accept(&mut out, &key, &chosen);
+        // A client that offered the most: no answer of ours may be one that it refuses.
+        match handshake::read_response(&out, &ASKED, &key) {
+            Ok(accepted) => {
+                let accepted = accepted.expect("a whole answer");
+                assert_eq!(accepted.consumed, out.len());
+                assert_eq!(accepted.deflate, chosen.deflate);
+            }
+            Err(error) => panic!("our own answer: {error}"),
+        }
     }
 }
 
@@ -65,7 +76,7 @@ pub fn split(data: &[u8]) {
     let mut early = None;
     for piece in pieces {
         arrived.extend_from_slice(piece);
-        match handshake::read_response(&arrived, &key) {
+        match handshake::read_response(&arrived, &ASKED, &key) {
             Ok(None) => {}
             Ok(Some(accepted)) => {
                 early = Some(Ok(accepted.consumed));
@@ -77,7 +88,7 @@ pub fn split(data: &[u8]) {
             }
         }
     }
-    let whole = handshake::read_response(stream, &key).transpose();
+    let whole = handshake::read_response(stream, &ASKED, &key).transpose();
     assert_eq!(early, whole.map(|answer| answer.map(|accepted| accepted.consumed)));
 }
 
@@ -133,13 +144,7 @@ fn server_roundtrip(message: &[u8]) {
     let length = message.len().min(16);
     nonce[..length].copy_from_slice(&message[..length]);
     let (key, mut request) = (Key::from_nonce(nonce), Vec::new());
-    let asked = handshake::ClientRequest {
-        host: "a",
-        target: "/",
-        origin: Some("http://a"),
-        subprotocols: None,
-    };
-    handshake::write_request(&mut request, &asked, &key);
+    handshake::write_request(&mut request, &ASKED, &key);
     let lines = request.split(|byte| *byte == b'\n').filter_map(|line| {
         let colon = line.iter().position(|byte| *byte == b':')?;
         Some((str::from_utf8(&line[..colon]).ok()?, line[colon + 1..].trim_ascii()))
@@ -166,10 +171,18 @@ pub fn seeds() -> Vec<Seed> {
     };
     let long = [b'x'; 300];
     let key = Key::from_nonce([7; 16]);
-    let accept = server(&|out| handshake::write_accept(out, &key, Some("headwater.json")));
+    let agreement = Agreement {
+        server_no_context_takeover: true,
+        client_max_window_bits: WindowBits::new(10),
+        ..Agreement::default()
+    };
+    let chosen = Chosen { subprotocol: Some("headwater.json"), deflate: Some(agreement) };
+    let accept = server(&|out| handshake::write_accept(out, &key, &chosen));
     let request =
         b"\x00Upgrade: websocket\nConnection: keep-alive, Upgrade\nSec-WebSocket-Version: 13\n\
-        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\nSec-WebSocket-Protocol: a, headwater.json\n";
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\nSec-WebSocket-Protocol: a, headwater.json\n\
+        Sec-WebSocket-Extensions: x; y=\"z\", permessage-deflate; client_max_window_bits=12; \
+        server_max_window_bits=9; server_no_context_takeover; client_no_context_takeover\n";
     vec![
         ("text", client(&[(Opcode::Text, true, "h\u{e9}llo".as_bytes())])),
         (
@@ -228,11 +241,11 @@ fn read(role: Role, pieces: &[&[u8]]) -> (Vec<Seen>, Option<ErrorKind>) {
                 }
             };
             match event {
-                Event::Message { kind, data } => {
+                Event::Message { kind, data, .. } => {
                     assert!(open.is_none(), "a whole message inside another");
                     seen.push(Seen::Message(kind, data.to_vec()));
                 }
-                Event::Fragment { kind, data, first, last } => {
+                Event::Fragment { kind, data, first, last, .. } => {
                     assert_eq!(first, open.is_none(), "`first` marks exactly the first piece");
                     let message = open.get_or_insert((kind, Vec::new()));
                     message.1.extend_from_slice(data);
@@ -249,6 +262,20 @@ fn read(role: Role, pieces: &[&[u8]]) -> (Vec<Seen>, Option<ErrorKind>) {
     }
     (seen, None)
 }
+
+/// A client that allows the server every parameter there is.
+const ASKED: ClientRequest<'_> = ClientRequest {
+    host: "a",
+    target: "/",
+    origin: Some("http://a"),
+    subprotocols: Some("headwater.json"),
+    deflate: Some(Offer {
+        server_no_context_takeover: false,
+        client_no_context_takeover: false,
+        server_max_window_bits: None,
+        client_max_window_bits: ClientWindow::Limitable,
+    }),
+};
 
 /// Small, so that inputs reach them; longer frames than `coalesce_bytes` stream.
 const LIMITS: Limits = Limits { message_bytes_max: 2_048, fragments_max: 64, coalesce_bytes: 200 };

@@ -194,7 +194,8 @@ fn accept(
     context: &mut Context<'_>,
 ) {
     context.scratch.clear();
-    handshake::write_accept(context.scratch, key, subprotocol);
+    let chosen = handshake::Chosen { subprotocol, deflate: None };
+    handshake::write_accept(context.scratch, key, &chosen);
     connection.outbox.push(context.arena.append(&[context.scratch]));
 }
 

@@ -72,7 +72,7 @@ fn is_congested(subscriptions: u32, context: &Context<'_>) -> bool {
 
 fn on_event(connection: &mut Connection, event: Event<'_>, context: &mut Context<'_>) {
     match event {
-        Event::Message { kind, data } => on_message(connection, kind, data, context),
+        Event::Message { kind, data, .. } => on_message(connection, kind, data, context),
         Event::Fragment { kind, data, last, .. } => {
             on_fragment(connection, kind, data, last, context)
         }

@@ -178,13 +178,13 @@ impl WebSocket {
     pub(crate) fn over(mut stream: TcpStream, address: SocketAddr, target: &str) -> Self {
         let host = address.to_string();
         let key = Key::from_nonce(*b"e2e-test-client!");
-        let request = ClientRequest { host: &host, target, origin: None, subprotocols: None };
+        let request = ClientRequest { host: &host, target, ..ClientRequest::default() };
         let mut bytes = Vec::with_capacity(256);
         write_request(&mut bytes, &request, &key);
         stream.write_all(&bytes).expect("the server reads");
         let mut pending = Vec::new();
         loop {
-            if let Some(accepted) = read_response(&pending, &key).expect("an upgrade") {
+            if let Some(accepted) = read_response(&pending, &request, &key).expect("an upgrade") {
                 pending.drain(..accepted.consumed);
                 break;
             }

@@ -268,13 +268,13 @@ impl Client {
     fn open(address: SocketAddr, target: &str) -> Self {
         let (mut stream, key) = (peer(address), Key::from_nonce([7; 16]));
         let host = address.to_string();
-        let request = ClientRequest { host: &host, target, origin: None, subprotocols: None };
+        let request = ClientRequest { host: &host, target, ..ClientRequest::default() };
         let mut out = Vec::new();
         write_request(&mut out, &request, &key);
         stream.write_all(&out).unwrap();
         let mut input = Vec::new();
         let consumed = loop {
-            if let Some(accepted) = read_response(&input, &key).expect("101") {
+            if let Some(accepted) = read_response(&input, &request, &key).expect("101") {
                 break accepted.consumed;
             }
             Self::fill(&mut stream, &mut input);
@@ -306,7 +306,7 @@ impl Client {
                 continue;
             };
             let frame = match event {
-                Event::Message { kind, data } => Some(Frame::Message(kind, data.to_vec())),
+                Event::Message { kind, data, .. } => Some(Frame::Message(kind, data.to_vec())),
                 Event::Fragment { kind, data, last, .. } => {
                     message.extend_from_slice(data);
                     last.then(|| Frame::Message(kind, std::mem::take(&mut message)))

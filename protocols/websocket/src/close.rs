@@ -1,7 +1,8 @@
 //! Close codes and the closing handshake (RFC 6455 7).
 //!
-//! In: which side sent a Close frame. Out: whether the connection may be dropped now. It does not
-//! know how long to wait for the other side; that deadline is the session's.
+//! In: which side sent a Close frame, or that the peer's bytes ended. Out: whether a frame may be
+//! sent and whether the connection may be dropped now. It does not know how long to wait for the
+//! other side; that deadline is the session's.
 
 /// Close codes this crate and its users name (RFC 6455 7.4.1 and the registry it opens).
 pub mod code {
@@ -13,12 +14,18 @@ pub mod code {
     pub const PROTOCOL_ERROR: u16 = 1002;
     /// The peer sent a kind of data that is not accepted here.
     pub const UNSUPPORTED_DATA: u16 = 1003;
+    /// Never sent: the name for a Close frame without a code (RFC 6455 7.1.5).
+    pub const NO_STATUS_RECEIVED: u16 = 1005;
+    /// Never sent: the name for an end without a Close frame (RFC 6455 7.1.5).
+    pub const ABNORMAL_CLOSURE: u16 = 1006;
     /// Text that is not UTF-8.
     pub const INVALID_PAYLOAD: u16 = 1007;
     /// The message breaks a rule of this server.
     pub const POLICY_VIOLATION: u16 = 1008;
     /// The message is larger than accepted.
     pub const TOO_BIG: u16 = 1009;
+    /// Sent by clients only: the server did not negotiate an extension that the client needs.
+    pub const MANDATORY_EXTENSION: u16 = 1010;
     /// The server met a condition it did not expect.
     pub const INTERNAL_ERROR: u16 = 1011;
     /// The server restarts; reconnect.
@@ -38,13 +45,17 @@ pub const fn is_valid_on_wire(code: u16) -> bool {
 /// How far the closing handshake of one connection has come.
 ///
 /// ```text
-///            we send          they send
-/// Open    -> Sent             Received
-/// Sent       (stays)       -> Closed
-/// Received-> Closed           (stays)
+///             we send     they send   their bytes end
+/// Open     -> Sent        Received    Abnormal
+/// Sent     -> Sent        Closed      Abnormal
+/// Received -> Closed      Received    Received
+/// Closed   -> Closed      Closed      Closed
+/// Abnormal -> Abnormal    Abnormal    Abnormal
 /// ```
 ///
-/// `Closed` means that both Close frames are exchanged and the server closes TCP (RFC 6455 7.1.1).
+/// "Send" is a Close frame; their bytes end when TCP says so (RFC 6455 7.1.1). A peer that ends its
+/// half behind its Close frame can still read, so the answer is owed all the same; one that ends it
+/// without a Close frame is gone (RFC 6455 7.1.5, 1006).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CloseState {
     /// No Close frame yet.
@@ -54,8 +65,11 @@ pub enum CloseState {
     Sent,
     /// Theirs arrived; ours is owed (RFC 6455 5.5.1).
     Received,
-    /// Both are exchanged.
+    /// Both are exchanged. The server closes TCP now; a client waits a while for the server to do so
+    /// (RFC 6455 7.1.1).
     Closed,
+    /// Their bytes ended and there was no Close frame: nobody is there to answer.
+    Abnormal,
 }
 
 impl CloseState {
@@ -64,6 +78,7 @@ impl CloseState {
         *self = match self {
             Self::Open | Self::Sent => Self::Sent,
             Self::Received | Self::Closed => Self::Closed,
+            Self::Abnormal => Self::Abnormal,
         };
     }
 
@@ -72,6 +87,16 @@ impl CloseState {
         *self = match self {
             Self::Open | Self::Received => Self::Received,
             Self::Sent | Self::Closed => Self::Closed,
+            Self::Abnormal => Self::Abnormal,
+        };
+    }
+
+    /// Notes that the peer ended its half of the connection, or all of it.
+    pub const fn on_end(&mut self) {
+        *self = match self {
+            Self::Open | Self::Sent | Self::Abnormal => Self::Abnormal,
+            Self::Received => Self::Received,
+            Self::Closed => Self::Closed,
         };
     }
 
@@ -85,9 +110,14 @@ impl CloseState {
         matches!(self, Self::Received)
     }
 
-    /// Whether both Close frames are exchanged.
+    /// Whether both Close frames are exchanged: the close was clean (RFC 6455 7.1.4).
     pub const fn is_closed(self) -> bool {
         matches!(self, Self::Closed)
+    }
+
+    /// Whether nothing is left to send or to wait for.
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Closed | Self::Abnormal)
     }
 }
 
@@ -123,6 +153,31 @@ mod tests {
                 state.on_sent();
             }
             assert!(state.is_closed() && !state.may_send() && !state.owes_answer());
+            assert!(state.is_over());
         }
+    }
+
+    #[test]
+    fn half_closed_behind_a_close_frame_the_answer_is_still_owed() {
+        let mut state = CloseState::Open;
+        state.on_received();
+        state.on_end();
+        assert!(state.may_send() && state.owes_answer() && !state.is_over());
+        state.on_sent();
+        assert!(state.is_closed());
+    }
+
+    #[test]
+    fn an_end_without_a_close_frame_is_abnormal() {
+        for we_sent in [false, true] {
+            let mut state = CloseState::Open;
+            if we_sent {
+                state.on_sent();
+            }
+            state.on_end();
+            assert!(state.is_over() && !state.is_closed() && !state.may_send());
+        }
+        assert!(!is_valid_on_wire(code::NO_STATUS_RECEIVED));
+        assert!(!is_valid_on_wire(code::ABNORMAL_CLOSURE));
     }
 }

@@ -4,21 +4,31 @@
 //! this piece. Invariant: between pieces at most three bytes are held, the valid beginning of one
 //! code point.
 
-/// The beginning of a code point that the last piece cut.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Carry {
+/// Checks one text piece by piece. It holds the beginning of a code point that the last piece cut.
+///
+/// The decoder has one of its own; this is for text that appears only later, such as a compressed
+/// message after inflation.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Utf8 {
     bytes: [u8; 3],
     length: u8,
 }
 
-impl Carry {
-    pub(crate) const fn new() -> Self {
+impl Utf8 {
+    /// Before the first piece.
+    pub const fn new() -> Self {
         Self { bytes: [0; 3], length: 0 }
+    }
+
+    /// Checks a text that is there at once. On an error the offset of the wrong sequence is
+    /// returned.
+    pub fn check(text: &[u8]) -> Result<(), usize> {
+        check(text)
     }
 
     /// Checks the next piece. On an error the offset in `piece` of the wrong sequence is returned
     /// (0 when the sequence began in an earlier piece).
-    pub(crate) fn receive(&mut self, piece: &[u8]) -> Result<(), usize> {
+    pub fn receive(&mut self, piece: &[u8]) -> Result<(), usize> {
         let mut start = 0;
         while self.length > 0 {
             let Some(&byte) = piece.get(start) else { return Ok(()) };
@@ -38,7 +48,7 @@ impl Carry {
     }
 
     /// Whether the text may end here.
-    pub(crate) const fn is_complete(self) -> bool {
+    pub const fn is_complete(self) -> bool {
         self.length == 0
     }
 
@@ -77,7 +87,7 @@ mod tests {
     use super::*;
 
     fn pieces(pieces: &[&[u8]]) -> Result<bool, (usize, usize)> {
-        let mut carry = Carry::new();
+        let mut carry = Utf8::new();
         for (index, piece) in pieces.iter().enumerate() {
             carry.receive(piece).map_err(|offset| (index, offset))?;
         }

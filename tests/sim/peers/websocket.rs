@@ -75,12 +75,7 @@ impl WebSocketClient {
             target.push_str(id);
             io.ledger.resumed += 1;
         }
-        let request = ClientRequest {
-            host: "localhost",
-            target: &target,
-            origin: None,
-            subprotocols: self.json.then_some("headwater.json"),
-        };
+        let request = self.request(&target);
         let mut out = Vec::new();
         write_request(&mut out, &request, &self.key);
         self.link.write(io, &out);
@@ -89,6 +84,11 @@ impl WebSocketClient {
         let after = after.map(|id| parse_position(id).1);
         let own = self.skips_own.then_some(publisher);
         self.subscription = Some(Subscription::new(self.channel, after, own));
+    }
+
+    fn request<'a>(&self, target: &'a str) -> ClientRequest<'a> {
+        let subprotocols = self.json.then_some("headwater.json");
+        ClientRequest { host: "localhost", target, subprotocols, ..ClientRequest::default() }
     }
 
     /// Over, for whatever reason; comes again unless it is to leave.
@@ -130,7 +130,7 @@ impl WebSocketClient {
     /// Reads what came; true when the server said goodbye.
     fn read(&mut self, io: &mut Io<'_>) -> bool {
         if self.stage == Stage::Asking {
-            match read_response(&self.link.input, &self.key) {
+            match read_response(&self.link.input, &self.request(""), &self.key) {
                 Ok(None) => return false,
                 Ok(Some(accepted)) => {
                     assert_eq!(accepted.subprotocol.is_some(), self.json);

@@ -23,8 +23,9 @@ impl Error {
 /// The rules a peer can break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ErrorKind {
-    /// RFC 6455 5.2: no extension was negotiated that gives these bits a meaning.
-    #[error("the peer set a reserved bit without a negotiated extension")]
+    /// RFC 6455 5.2: no extension was negotiated that gives these bits a meaning; or RSV1 on a frame
+    /// that does not begin a message (RFC 7692 6).
+    #[error("the peer set a reserved bit that no negotiated extension allows there")]
     ReservedBit,
     /// RFC 6455 5.2.
     #[error("the peer used a reserved opcode")]

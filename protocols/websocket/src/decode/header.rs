@@ -14,6 +14,8 @@ pub(super) struct Header {
     pub(super) opcode: Opcode,
     /// FIN.
     pub(super) is_last: bool,
+    /// RSV1 with permessage-deflate; only ever on the first frame of a message (RFC 7692 6).
+    pub(super) compressed: bool,
     /// The message the frame belongs to; means nothing for a control frame.
     pub(super) kind: Kind,
     pub(super) payload_bytes: u64,
@@ -23,17 +25,19 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads a header. `room` is how many payload bytes the current message may still take.
+    /// Reads a header. `deflate` says whether RSV1 has its meaning of RFC 7692; `room` is how many
+    /// payload bytes the current message may still take.
     #[inline]
     pub(super) fn parse(
         input: &[u8],
         role: Role,
+        deflate: bool,
         state: State,
         room: u64,
     ) -> Fallible<Option<Self>> {
         let Some(&first) = input.first() else { return Ok(None) };
         let at = |offset| move |kind| (kind, offset);
-        let (opcode, is_last) = first_byte(first).map_err(at(0))?;
+        let (opcode, is_last, compressed) = first_byte(first, deflate).map_err(at(0))?;
         let kind = state.kind_of(opcode).map_err(at(0))?;
 
         let Some(&second) = input.get(1) else { return Ok(None) };
@@ -59,20 +63,27 @@ impl Header {
                 (*mask, length_end + 4)
             }
         };
-        Ok(Some(Self { opcode, is_last, kind, payload_bytes, mask, header_bytes }))
+        Ok(Some(Self { opcode, is_last, compressed, kind, payload_bytes, mask, header_bytes }))
     }
 }
 
-fn first_byte(byte: u8) -> Result<(Opcode, bool), ErrorKind> {
-    if byte & RESERVED_BITS != 0 {
+/// Opcode, FIN, and whether the frame begins a compressed message.
+fn first_byte(byte: u8, deflate: bool) -> Result<(Opcode, bool, bool), ErrorKind> {
+    let meaningful = if deflate { RSV1 } else { 0 };
+    if byte & RESERVED_BITS & !meaningful != 0 {
         return Err(ErrorKind::ReservedBit);
     }
     let opcode = Opcode::from_number(byte & 0x0f).ok_or(ErrorKind::ReservedOpcode)?;
+    let compressed = byte & RSV1 != 0;
+    // RFC 7692 6: neither a continuation nor a control frame (6.1) carries the bit.
+    if compressed && !matches!(opcode, Opcode::Text | Opcode::Binary) {
+        return Err(ErrorKind::ReservedBit);
+    }
     let is_last = byte & FIN != 0;
     if opcode.is_control() && !is_last {
         return Err(ErrorKind::FragmentedControl);
     }
-    Ok((opcode, is_last))
+    Ok((opcode, is_last, compressed))
 }
 
 /// The payload's length and where it ends in the frame; `None` while bytes are missing.
@@ -97,5 +108,7 @@ fn length(short: u8, extended: &[u8]) -> Result<Option<(u64, usize)>, ErrorKind>
     Ok(Some((length, end)))
 }
 
+/// What RFC 7692 gives a meaning.
+const RSV1: u8 = 0x40;
 /// RSV1 to RSV3.
 const RESERVED_BITS: u8 = 0x70;

@@ -6,7 +6,8 @@
 //! input gives the same bytes per message, the same order and the same errors.
 //!
 //! Deliberately absent: the assembly of messages that arrive in fragments, answers to pings and
-//! Close frames (the session sends them), extensions.
+//! Close frames (the session sends them), inflation: of permessage-deflate the decoder knows the bit
+//! that says a message is compressed, and that such a payload is not yet text.
 
 mod error;
 mod header;
@@ -20,7 +21,7 @@ pub use error::{Error, ErrorKind};
 
 use crate::close::is_valid_on_wire;
 use crate::encode::Opcode;
-use crate::utf8::{self, Carry};
+use crate::utf8::{self, Utf8};
 use header::Header;
 use simd::Ascii;
 use state::State;
@@ -45,7 +46,7 @@ pub struct Decoder {
     position: u64,
     mask: [u8; 4],
     fragments: u32,
-    carry: Carry,
+    carry: Utf8,
     state: State,
     /// Which byte of the mask meets the next payload byte.
     phase: u8,
@@ -53,6 +54,10 @@ pub struct Decoder {
     frame_is_last: bool,
     /// Something of the current message was already handed out.
     streamed: bool,
+    /// permessage-deflate was negotiated: RSV1 may begin a message (RFC 7692 6).
+    deflate: bool,
+    /// The current message is compressed.
+    compressed: bool,
     role: Role,
     failed: Option<ErrorKind>,
 }
@@ -107,7 +112,9 @@ pub enum Event<'a> {
     Message {
         /// Text or binary.
         kind: Kind,
-        /// The payload; UTF-8 when the kind is text.
+        /// The payload is to be inflated (RFC 7692 6.2), and text is to be checked after that.
+        compressed: bool,
+        /// The payload; UTF-8 when the kind is text and it is not compressed.
         data: &'a [u8],
     },
     /// A piece of a message: a fragment, or what has arrived of a long frame. The pieces of one
@@ -115,7 +122,11 @@ pub enum Event<'a> {
     Fragment {
         /// Of the whole message; the same in each of its pieces.
         kind: Kind,
-        /// May be empty, and may end inside a character; checked as far as it goes.
+        /// The message is to be inflated (RFC 7692 6.2), and text is to be checked after that; the
+        /// same in each of its pieces.
+        compressed: bool,
+        /// May be empty, and may end inside a character; checked as far as it goes unless it is
+        /// compressed.
         data: &'a [u8],
         /// The first piece of its message.
         first: bool,
@@ -153,14 +164,24 @@ impl Decoder {
             position: 0,
             mask: [0; 4],
             fragments: 0,
-            carry: Carry::new(),
+            carry: Utf8::new(),
             state: State::Idle,
             phase: 0,
             frame_is_last: false,
             streamed: false,
+            deflate: false,
+            compressed: false,
             role,
             failed: None,
         }
+    }
+
+    /// The same for a connection that negotiated permessage-deflate (RFC 7692 6): the first frame of
+    /// a message may carry RSV1. Limits count compressed bytes.
+    pub const fn with_deflate(role: Role) -> Self {
+        let mut decoder = Self::new(role);
+        decoder.deflate = true;
+        decoder
     }
 
     /// Reads one step. `input` is everything that arrived and was not consumed.
@@ -239,7 +260,7 @@ impl Decoder {
     /// A frame from its first byte.
     fn frame<'a>(&mut self, input: &'a mut [u8], limits: &Limits) -> Fallible<Step<'a>> {
         let room = limits.message_bytes_max.saturating_sub(self.message_bytes);
-        let Some(header) = Header::parse(input, self.role, self.state, room)? else {
+        let Some(header) = Header::parse(input, self.role, self.deflate, self.state, room)? else {
             return Ok(Step::Incomplete);
         };
         let present = (input.len() - header.header_bytes) as u64;
@@ -265,6 +286,10 @@ impl Decoder {
         self.mask = header.mask;
         self.phase = 0;
         self.frame_is_last = header.is_last;
+        // Only the first frame says it, for the whole message (RFC 7692 6).
+        if self.state == State::Idle {
+            self.compressed = header.compressed;
+        }
         // Inside a frame the state names the kind of its message also when the frame is the last.
         self.state = header.kind.into();
         self.piece(input, header.header_bytes)
@@ -278,7 +303,8 @@ impl Decoder {
         let data = &mut rest[..piece_bytes];
         simd::unmask(data, self.mask, usize::from(self.phase));
         let kind = if self.state == State::Text { Kind::Text } else { Kind::Binary };
-        if kind == Kind::Text {
+        let compressed = self.compressed;
+        if kind == Kind::Text && !compressed {
             let wrong = |offset| (ErrorKind::NotUtf8, start + offset);
             self.carry.receive(data).map_err(wrong)?;
         }
@@ -296,7 +322,7 @@ impl Decoder {
             self.message_bytes = 0;
             self.fragments = 0;
         }
-        let event = Event::Fragment { kind, data, first, last };
+        let event = Event::Fragment { kind, compressed, data, first, last };
         Ok(Step::Event { consumed: start + piece_bytes, event })
     }
 
@@ -322,10 +348,11 @@ type Fallible<T> = Result<T, (ErrorKind, usize)>;
 /// A message in one frame that is whole in the input: the common case, and no state changes.
 fn message<'a>(input: &'a mut [u8], header: &Header) -> Fallible<Step<'a>> {
     let (data, consumed) = payload(input, header);
-    if header.kind == Kind::Text {
+    if header.kind == Kind::Text && !header.compressed {
         utf8::check(data).map_err(|offset| (ErrorKind::NotUtf8, header.header_bytes + offset))?;
     }
-    Ok(Step::Event { consumed, event: Event::Message { kind: header.kind, data } })
+    let Header { kind, compressed, .. } = *header;
+    Ok(Step::Event { consumed, event: Event::Message { kind, compressed, data } })
 }
 
 /// Unmasks a payload that is whole in the input; gives it and the end of the frame.

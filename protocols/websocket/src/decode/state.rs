@@ -9,7 +9,10 @@
 //! Closed  everything is ignored
 //! ```
 //!
-//! "more" is FIN 0, "last" is FIN 1; a control frame with FIN 0 is an error in every state.
+//! "more" is FIN 0, "last" is FIN 1; a control frame with FIN 0 is an error in every state. Where
+//! permessage-deflate is negotiated, a text or binary frame may carry RSV1; it changes nothing here,
+//! the decoder remembers it until the message ends (RFC 7692 6). Any other reserved bit and any
+//! reserved opcode is an error in every state but Closed. `tests/transitions.txt` has every row.
 
 use super::{ErrorKind, Kind};
 use crate::encode::Opcode;

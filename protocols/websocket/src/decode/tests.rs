@@ -26,11 +26,13 @@ struct Reader {
 impl Reader {
     fn take(&mut self, event: Event<'_>) {
         match event {
-            Event::Message { kind, data } => {
+            Event::Message { kind, compressed, data } => {
+                assert!(!compressed);
                 assert!(self.open.is_none(), "a whole message inside another");
                 self.seen.push(Seen::Message(kind, data.to_vec()));
             }
-            Event::Fragment { kind, data, first, last } => {
+            Event::Fragment { kind, compressed, data, first, last } => {
+                assert!(!compressed);
                 self.pieces += 1;
                 assert_eq!(first, self.open.is_none(), "`first` marks exactly the first piece");
                 let open = self.open.get_or_insert((kind, Vec::new()));

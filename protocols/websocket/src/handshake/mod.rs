@@ -2,18 +2,21 @@
 //!
 //! In: header fields that an HTTP parser has split, or a response head for the client half. Out:
 //! the checked key, and the request or the 101 response appended to the caller's vector. Invariants:
-//! nothing is allocated; only a key of exactly 16 bytes is accepted; a subprotocol is only answered
-//! if the client offered it.
+//! nothing is allocated; only a key of exactly 16 bytes is accepted; a field of the handshake that
+//! breaks its grammar fails it; a subprotocol is only answered if the client offered it.
 //!
 //! Deliberately absent: method, HTTP version, Host and Origin (the HTTP side checks those before),
-//! and extensions, which are never accepted (RFC 6455 9.1 lets a server ignore every offer).
+//! and what an extension's parameters mean ([`crate::deflate`] negotiates the one there is).
 
 mod client;
+pub(crate) mod extensions;
 
 pub use client::{Accepted, ClientRequest, ResponseError, read_response, write_request};
 
+use crate::deflate::Agreement;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha1::{Digest as _, Sha1};
+use std::io::Write as _;
 
 /// A `Sec-WebSocket-Key` that is base64 of 16 bytes (RFC 6455 4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +78,15 @@ pub fn check<'a>(
             21 if name.eq_ignore_ascii_case("sec-websocket-version") => {
                 (&mut version, HandshakeError::Version)
             }
+            22 if name.eq_ignore_ascii_case("sec-websocket-protocol") => {
+                is_token_list(value).then_some(()).ok_or(HandshakeError::Subprotocol)?;
+                continue;
+            }
+            24 if name.eq_ignore_ascii_case("sec-websocket-extensions") => {
+                let mut extensions = extensions::extensions(value);
+                extensions.try_for_each(|e| e.map(drop)).map_err(|_| HandshakeError::Extensions)?;
+                continue;
+            }
             _ => continue,
         };
         if slot.replace(value).is_some() {
@@ -101,11 +113,21 @@ pub fn choose_subprotocol<'a, 's>(
         .into_iter()
         .filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"))
         .flat_map(|(_, value)| tokens(value))
+        .filter(|offer| !offer.is_empty())
         .find_map(|offer| supported.iter().find(|name| name.as_bytes() == offer).copied())
 }
 
-/// Appends the 101 response (RFC 6455 4.2.2). `subprotocol` is one that the client offered.
-pub fn write_accept(out: &mut Vec<u8>, key: &Key, subprotocol: Option<&str>) {
+/// What the server chose of what the client offered (RFC 6455 4.2.2).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Chosen<'a> {
+    /// One of the client's subprotocols.
+    pub subprotocol: Option<&'a str>,
+    /// The answer to its offer of permessage-deflate.
+    pub deflate: Option<Agreement>,
+}
+
+/// Appends the 101 response (RFC 6455 4.2.2).
+pub fn write_accept(out: &mut Vec<u8>, key: &Key, chosen: &Chosen<'_>) {
     out.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\n\
           Upgrade: websocket\r\n\
@@ -113,10 +135,14 @@ pub fn write_accept(out: &mut Vec<u8>, key: &Key, subprotocol: Option<&str>) {
           Sec-WebSocket-Accept: ",
     );
     out.extend_from_slice(&key.accept());
-    if let Some(subprotocol) = subprotocol {
-        debug_assert!(subprotocol.bytes().all(|byte| byte.is_ascii_graphic()));
+    if let Some(subprotocol) = chosen.subprotocol {
+        debug_assert!(is_token_list(subprotocol.as_bytes()));
         out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
         out.extend_from_slice(subprotocol.as_bytes());
+    }
+    if let Some(deflate) = chosen.deflate {
+        // Writing to a vector does not fail.
+        let _ = write!(out, "\r\nSec-WebSocket-Extensions: {deflate}");
     }
     out.extend_from_slice(b"\r\n\r\n");
 }
@@ -133,6 +159,12 @@ pub enum HandshakeError {
     /// Not exactly one key of 16 bytes.
     #[error("send Sec-WebSocket-Key, once, with the base64 form of 16 random bytes")]
     Key,
+    /// RFC 6455 4.3: not a list of tokens.
+    #[error("send subprotocols as tokens with commas between them")]
+    Subprotocol,
+    /// RFC 6455 9.1: not a list of extensions with parameters.
+    #[error("Sec-WebSocket-Extensions breaks the grammar of RFC 6455 9.1")]
+    Extensions,
 }
 
 impl HandshakeError {
@@ -141,7 +173,8 @@ impl HandshakeError {
     pub const fn status(self) -> u16 {
         match self {
             Self::NotAnUpgrade | Self::Version => 426,
-            Self::Key => 400,
+            // RFC 6455 4.2.1: a violation of the grammar.
+            Self::Key | Self::Subprotocol | Self::Extensions => 400,
         }
     }
 
@@ -151,6 +184,8 @@ impl HandshakeError {
             Self::NotAnUpgrade => "upgrade_required",
             Self::Version => "websocket_version",
             Self::Key => "websocket_key",
+            Self::Subprotocol => "websocket_protocol",
+            Self::Extensions => "websocket_extensions",
         }
     }
 }
@@ -161,6 +196,13 @@ pub const VERSION_HEADER: (&str, &str) = ("Sec-WebSocket-Version", "13");
 /// The elements of a comma-separated list, without the whitespace around them.
 fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// `1#token`: empty elements do not count (RFC 9110 5.6.1.2), but one must be there.
+fn is_token_list(value: &[u8]) -> bool {
+    let mut elements = tokens(value).filter(|element| !element.is_empty()).peekable();
+    elements.peek().is_some()
+        && elements.all(|element| element.iter().all(|byte| extensions::is_token(*byte)))
 }
 
 fn has_token(value: &[u8], token: &[u8]) -> bool {
@@ -201,7 +243,7 @@ mod tests {
         assert_eq!(&key.accept(), b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert_eq!(key, Key::from_nonce(*b"the sample nonce"));
         let mut out = Vec::new();
-        write_accept(&mut out, &key, Some("chat"));
+        write_accept(&mut out, &key, &Chosen { subprotocol: Some("chat"), deflate: None });
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -212,7 +254,7 @@ mod tests {
 
     #[test]
     fn what_is_refused() {
-        use HandshakeError::{Key, NotAnUpgrade, Version};
+        use HandshakeError::{Extensions, Key, NotAnUpgrade, Subprotocol, Version};
         for (headers, error) in [
             (with("Upgrade", b"h2c"), NotAnUpgrade),
             (with("Upgrade", b"websockets"), NotAnUpgrade),
@@ -225,6 +267,15 @@ mod tests {
             (with("Sec-WebSocket-Key", b"dGhlIHNhbXBsZSBub25jZTEyMw=="), Key),
             (with("Sec-WebSocket-Key", b"dGhlIHNhbXBsZSBub25j!Q=="), Key),
             (with("Sec-WebSocket-Key", b"dGhlIHNhbXBsZSBub25jAAAA"), Key),
+            (with("Sec-WebSocket-Version", b"13, 13"), Version),
+            (with("Sec-WebSocket-Protocol", b""), Subprotocol),
+            (with("Sec-WebSocket-Protocol", b", ,"), Subprotocol),
+            (with("Sec-WebSocket-Protocol", b"a chat"), Subprotocol),
+            (with("Sec-WebSocket-Protocol", b"chat, super/chat"), Subprotocol),
+            (with("Sec-WebSocket-Protocol", "ch\u{e4}t".as_bytes()), Subprotocol),
+            (with("Sec-WebSocket-Extensions", b""), Extensions),
+            (with("Sec-WebSocket-Extensions", b"permessage-deflate;"), Extensions),
+            (with("Sec-WebSocket-Extensions", b"a, b=1"), Extensions),
         ] {
             assert_eq!(check(headers), Err(error));
         }
@@ -238,7 +289,9 @@ mod tests {
             assert_eq!(check(without), Err(error), "missing {name}");
         }
         assert_eq!(Version.status(), 426);
-        assert_eq!(Key.status(), 400);
+        for error in [Key, Subprotocol, Extensions] {
+            assert_eq!(error.status(), 400);
+        }
     }
 
     #[test]
@@ -257,6 +310,9 @@ mod tests {
         assert_eq!(choose(&["superchat"]), Some("superchat"));
         assert_eq!(choose(&["Chat"]), None);
         assert_eq!(choose(&[]), None);
+        let empties = with("Sec-WebSocket-Protocol", b" , chat ,, superchat");
+        assert!(check(empties.clone()).is_ok());
+        assert_eq!(choose_subprotocol(empties, &["", "superchat"]), Some("superchat"));
         let mut lines = good();
         lines.push(("sec-websocket-protocol", b"headwater.json"));
         assert_eq!(choose_subprotocol(lines, &["headwater.json"]), Some("headwater.json"));
