@@ -16,6 +16,7 @@ pub use outbox::Outbox;
 pub use transport::Transport;
 
 use crate::time::Monotonic;
+use std::net::SocketAddr;
 
 /// What a listener's connections begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +77,14 @@ pub struct Connection<P> {
     pub stage: Stage,
     /// Why input is not read.
     pub hold: Hold,
-    /// Whether the listener it came by is on the loopback.
+    /// Whether it comes from this machine: by a listener on the loopback or by a path, and not on
+    /// behalf of somebody else.
     pub is_local: bool,
+    /// Whether it comes from a configured proxy, whose word on who asks is believed.
+    pub is_proxy: bool,
+    /// From where it comes, where a rule or a log asked for it and it is not the loopback. Boxed,
+    /// because most connections have none.
+    pub address: Option<Box<SocketAddr>>,
 }
 
 impl<P> Connection<P> {
@@ -96,6 +103,8 @@ impl<P> Connection<P> {
             stage: Stage::Open,
             hold: Hold::None,
             is_local,
+            is_proxy: false,
+            address: None,
         }
     }
 

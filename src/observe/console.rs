@@ -7,11 +7,14 @@
 //! Invariants (tested): every link between the files leads to a file here or a route of the server;
 //! nothing refers to another host, so that it works offline; nothing turns text into HTML.
 //!
-//! Deliberately absent: the state the console polls (`/console/state.json`, made by the server),
-//! and compression (the pages are opened from the machine or the network beside it).
+//! Compressed forms are made once, by [`compress`]; until it has run, and in programs that never
+//! call it, there are none.
+//!
+//! Deliberately absent: the state the console polls (`/console/state.json`, made by the server).
 
+use crate::compress::{TEXT_BYTES_MIN, brotli_small, gzip_smallest};
 use crate::memory::Payload;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 /// A file to serve.
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +27,35 @@ pub struct Asset {
     pub payload: &'static Payload,
     /// For `ETag`, with its quotes; changes exactly when the bytes do.
     pub etag: &'static str,
+    /// The same in gzip, where that is smaller.
+    pub gzip: Option<&'static Coded>,
+    /// The same in brotli, where that is smaller.
+    pub brotli: Option<&'static Coded>,
     /// For `Content-Security-Policy`.
     pub content_security_policy: &'static str,
+}
+
+/// A file in a content coding.
+#[derive(Debug)]
+pub struct Coded {
+    /// The body.
+    pub payload: Payload,
+    /// Another tag for other bytes (RFC 9110 8.8.3.3).
+    pub etag: String,
+}
+
+/// Makes the compressed forms, if they are not made yet: about 60 ms of one core.
+pub fn compress() {
+    CODED.get_or_init(|| {
+        let coded = |file: &File, name: &str, code: fn(&[u8]) -> Option<Vec<u8>>| {
+            let body = code(file.bytes).filter(|_| file.bytes.len() >= TEXT_BYTES_MIN)?;
+            let plain = etag(file.bytes);
+            let etag = format!("{}-{name}\"", plain.trim_end_matches('"'));
+            Some(Coded { payload: Payload::copied_from(&body), etag })
+        };
+        let both = |file| (coded(file, "gzip", gzip_smallest), coded(file, "br", brotli_small));
+        FILES.iter().map(both).collect()
+    });
 }
 
 /// The file at this path (without query), if there is one.
@@ -40,11 +70,14 @@ pub fn asset(path: &str) -> Option<Asset> {
     };
     let index = FILES.iter().position(|file| file.path == path)?;
     let (file, etag, payload) = (FILES.get(index)?, ETAGS.get(index)?, PAYLOADS.get(index)?);
+    let coded = CODED.get().and_then(|coded| coded.get(index));
     Some(Asset {
         content_type: file.content_type,
         bytes: file.bytes,
         payload,
         etag,
+        gzip: coded.and_then(|(gzip, _)| gzip.as_ref()),
+        brotli: coded.and_then(|(_, brotli)| brotli.as_ref()),
         content_security_policy: if path.starts_with("/examples/") {
             EXAMPLES_CONTENT_SECURITY_POLICY
         } else {
@@ -118,6 +151,9 @@ static PAYLOADS: LazyLock<Vec<Payload>> =
 /// Made once, at the first request: too many bytes to hash while compiling.
 static ETAGS: LazyLock<Vec<String>> =
     LazyLock::new(|| FILES.iter().map(|file| etag(file.bytes)).collect());
+
+/// In gzip and in brotli, in the order of the files.
+static CODED: OnceLock<Vec<(Option<Coded>, Option<Coded>)>> = OnceLock::new();
 
 /// FNV-1a over the bytes, and their number. The files are ours, so nobody looks for collisions.
 fn etag(bytes: &[u8]) -> String {
@@ -221,6 +257,22 @@ mod tests {
         for path in ["", "/console/../Cargo.toml", "/console/state.json", "/vendor/", "/CONSOLE/"] {
             assert!(asset(path).is_none(), "{path}");
         }
+    }
+
+    #[test]
+    fn compressed_forms_are_smaller_and_have_tags_of_their_own() {
+        compress();
+        let player = asset("/vendor/hls.min.js").expect("the player");
+        let (gzip, brotli) = (player.gzip.expect("smaller"), player.brotli.expect("smaller"));
+        assert!(brotli.payload.len() < gzip.payload.len());
+        assert!(gzip.payload.len() < player.bytes.len() / 2);
+        let etags: HashSet<&str> = [player.etag, &gzip.etag, &brotli.etag].into();
+        assert_eq!(etags.len(), 3);
+        for etag in etags {
+            assert!(etag.starts_with('"') && etag.ends_with('"') && etag.matches('"').count() == 2);
+        }
+        let short = asset("/examples/chat.html").expect("the example");
+        assert!(short.bytes.len() >= TEXT_BYTES_MIN || short.gzip.is_none());
     }
 
     #[test]

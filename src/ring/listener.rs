@@ -2,11 +2,16 @@
 //!
 //! Every shard listens on a socket of its own (SO_REUSEPORT), so the kernel spreads connections and
 //! no shard waits for another. Options are set on the listener and inherited by what it accepts.
+//! There is no SO_REUSEPORT for paths (unix(7)), and of two rings that accept from one socket one
+//! gets everything: a path belongs to one shard.
 
 use rustix::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::fs::{self, AtFlags, CWD, FileType, Mode, Stat};
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 /// How connections of a listener behave.
 #[derive(Clone, Debug)]
@@ -22,6 +27,17 @@ pub struct ListenerOptions {
 pub struct Listener {
     descriptor: OwnedFd,
     address: SocketAddr,
+    /// The path in the file system, while it is ours.
+    file: Option<SocketFile>,
+}
+
+/// A path that was made by binding to it: removed with the listener, unless another process has put
+/// its own socket in its place.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
 }
 
 impl Listener {
@@ -43,10 +59,43 @@ impl Listener {
         Self::from_descriptor(descriptor)
     }
 
-    /// Where it listens; tells the port when 0 was asked for.
+    /// Listens on a path, which others may open as `mode` says (connecting needs the right to write).
+    ///
+    /// A socket that a former process left there is removed if nobody listens on it any more. The
+    /// path is removed again when the listener is dropped.
+    ///
+    /// # Errors
+    /// What the kernel says; that the address is in use when somebody listens there, or when what
+    /// is there is no socket.
+    pub fn bind_path(path: &Path, mode: u32, options: &ListenerOptions) -> io::Result<Self> {
+        let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC);
+        let descriptor = net::socket_with(family, SocketType::STREAM, flags, None)?;
+        let address = SocketAddrUnix::new(path)?;
+        match net::bind(&descriptor, &address) {
+            Err(Errno::ADDRINUSE) if is_abandoned(path, &address)? => {
+                fs::unlink(path)?;
+                net::bind(&descriptor, &address)?;
+            }
+            result => result?,
+        }
+        // Until `listen` nobody can connect, so the mode is never wider than it was asked for.
+        fs::chmod(path, Mode::from_raw_mode(mode))?;
+        let Stat { st_dev, st_ino, .. } = fs::lstat(path)?;
+        net::listen(&descriptor, options.backlog)?;
+        let file = SocketFile { path: path.to_owned(), device: st_dev, inode: st_ino };
+        Ok(Self { descriptor, address: NO_ADDRESS, file: Some(file) })
+    }
+
+    /// Where it listens; tells the port when 0 was asked for. 0.0.0.0:0 for a path.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The path on which it listens, if it was made for one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|file| file.path.as_path())
     }
 
     pub(super) fn raw(&self) -> RawFd {
@@ -66,9 +115,33 @@ impl Listener {
     fn from_descriptor(descriptor: OwnedFd) -> io::Result<Self> {
         let address = net::getsockname(descriptor.as_fd())?;
         let address = SocketAddr::try_from(address).map_err(io::Error::from)?;
-        Ok(Self { descriptor, address })
+        Ok(Self { descriptor, address, file: None })
     }
 }
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let is_ours = fs::lstat(&self.path)
+            .is_ok_and(|found| found.st_dev == self.device && found.st_ino == self.inode);
+        if is_ours && let Err(error) = fs::unlink(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "a socket could not be removed");
+        }
+    }
+}
+
+/// Whether what is at the path is a socket on which nobody listens.
+fn is_abandoned(path: &Path, address: &SocketAddrUnix) -> io::Result<bool> {
+    let found = fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
+        return Ok(false);
+    }
+    let (family, flags) = (AddressFamily::UNIX, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
+    let probe = net::socket_with(family, SocketType::STREAM, flags, None)?;
+    // Somebody who listens accepts, or his queue is full (EAGAIN).
+    Ok(net::connect(&probe, address) == Err(Errno::CONNREFUSED))
+}
+
+const NO_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// First descriptor that a service manager hands over (sd_listen_fds(3)).
 const FIRST_HANDED_OVER: RawFd = 3;

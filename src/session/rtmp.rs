@@ -16,7 +16,7 @@ use flv::{
     AudioCodec, AudioPacketType, AudioTagHeader, VideoCodec, VideoPacketType, VideoTagHeader,
 };
 use rtmp::{ConnectRejection, Event, MediaKind, MessageStreamId, PublishRejection};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Bytes of a block of a track.
 const TRACK_BLOCK_BYTES: usize = 256 * 1024;
@@ -89,7 +89,7 @@ fn on_event(
     out: &mut Vec<u8>,
     context: &mut Context<'_>,
 ) {
-    let is_local = connection.is_local;
+    let (is_local, address) = (connection.is_local, connection.address.clone());
     let Protocol::Rtmp(state) = &mut connection.protocol else { return };
     match event {
         Event::Connect(request) => {
@@ -103,7 +103,7 @@ fn on_event(
         }
         Event::Publish { stream, name, query, .. } => {
             let asked = Asked { message_stream: stream, name: &name, query: query.as_deref() };
-            on_publish(state, machine, &asked, is_local, out, context);
+            on_publish(state, machine, &asked, (is_local, address.as_deref()), out, context);
         }
         Event::Play { stream, .. } => {
             machine.reject_play(stream, "playing over RTMP is not offered; use HLS or DASH", out);
@@ -139,7 +139,7 @@ fn on_publish(
     state: &mut RtmpState,
     machine: &mut rtmp::Connection,
     asked: &Asked<'_>,
-    is_local: bool,
+    (is_local, address): (bool, Option<&SocketAddr>),
     out: &mut Vec<u8>,
     context: &mut Context<'_>,
 ) {
@@ -158,7 +158,7 @@ fn on_publish(
         http1::target::query_pairs(query).find(|(name, _)| *name == "key").map(|(_, value)| value)
     });
     if !context.settings.config.auth.may_publish(peer, stream.app(), stream.name(), key) {
-        tracing::info!(%stream, "RTMP publisher without a fitting key refused");
+        tracing::info!(%stream, peer = ?address, "RTMP publisher without a fitting key refused");
         let text = "this stream needs a key: publish to NAME?key=KEY";
         machine.reject_publish(asked.message_stream, PublishRejection::Denied, text, out);
         return;

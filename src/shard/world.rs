@@ -1,6 +1,7 @@
 //! What a shard's connections share: hub, live streams, arena, settings, time.
 
 use super::mail::{Mail, MediaSource};
+use crate::compress::Texts;
 use crate::connection::{Role, Transport};
 use crate::fanout::PublicationKind;
 use crate::hub::{Draft, Hub};
@@ -17,11 +18,26 @@ const _: () = assert!(HTTP_HEAD_MS <= RTMP_SETUP_MS, "one first deadline serves 
 
 /// What a shard knows of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct ListenerInfo {
     /// What its connections begin with.
     pub role: Role,
-    /// Whether it listens on the loopback.
+    /// Whether it listens on the loopback or on a path.
     pub is_local: bool,
+    /// Whether its connections come from a configured proxy by what it listens on alone.
+    pub is_proxy: bool,
+    /// Whether a rule or a log goes by the addresses of its peers.
+    pub asks_address: bool,
+    /// Whether its connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+}
+
+impl ListenerInfo {
+    /// A listener on the loopback without proxies.
+    #[must_use]
+    pub const fn local(role: Role) -> Self {
+        Self { role, is_local: true, is_proxy: false, asks_address: false, proxy_protocol: false }
+    }
 }
 
 /// What a shard is made with.
@@ -52,6 +68,7 @@ pub(super) struct World {
     pub(super) draining: bool,
     board: Arc<Board>,
     scratch: Vec<u8>,
+    texts: Texts,
     date: [u8; http1::DATE_BYTES],
     date_second: i64,
     ticked_second: u64,
@@ -75,6 +92,7 @@ impl World {
             now,
             draining: false,
             scratch: Vec::new(),
+            texts: Texts::default(),
             date: [b' '; http1::DATE_BYTES],
             date_second: i64::MIN,
             ticked_second: 0,
@@ -114,6 +132,7 @@ impl World {
             live: &mut self.live,
             arena: &mut self.arena,
             scratch: &mut self.scratch,
+            texts: &mut self.texts,
             settings: &self.settings,
             counters: &self.board.shards()[usize::from(self.shard)].counters,
             board: &self.board,
@@ -247,6 +266,6 @@ impl World {
     }
 
     pub(super) fn resident_bytes(&self) -> usize {
-        self.hub.resident_bytes() + self.arena.resident_bytes()
+        self.hub.resident_bytes() + self.arena.resident_bytes() + self.texts.resident_bytes()
     }
 }
