@@ -40,21 +40,28 @@ pub fn brotli_small(body: &[u8]) -> Option<Vec<u8>> {
 pub struct Texts {
     /// Made at the first use; 256 KiB.
     state: Option<Box<Compress>>,
-    /// Plain and compressed, the oldest first.
-    kept: Vec<(Arc<[u8]>, Arc<[u8]>)>,
+    /// The oldest first.
+    kept: Vec<Kept>,
+}
+
+/// A text, plain and compressed.
+#[derive(Debug)]
+struct Kept {
+    plain: Arc<[u8]>,
+    small: Arc<[u8]>,
 }
 
 impl Texts {
     /// The text in gzip; `None` when it is too short, too long or does not shrink.
     pub fn gzip(&mut self, text: &[u8]) -> Option<Arc<[u8]>> {
-        if let Some((_, small)) = self.kept.iter().find(|(plain, _)| **plain == *text) {
-            return Some(Arc::clone(small));
+        if let Some(kept) = self.kept.iter().find(|kept| *kept.plain == *text) {
+            return Some(Arc::clone(&kept.small));
         }
         let small: Arc<[u8]> = self.gzip_once(text)?.into();
         if self.kept.len() == TEXTS_MAX {
             self.kept.remove(0);
         }
-        self.kept.push((text.into(), Arc::clone(&small)));
+        self.kept.push(Kept { plain: text.into(), small: Arc::clone(&small) });
         Some(small)
     }
 
@@ -73,7 +80,7 @@ impl Texts {
     /// Bytes that are kept.
     #[must_use]
     pub fn resident_bytes(&self) -> usize {
-        let kept: usize = self.kept.iter().map(|(plain, small)| plain.len() + small.len()).sum();
+        let kept: usize = self.kept.iter().map(|kept| kept.plain.len() + kept.small.len()).sum();
         kept + if self.state.is_some() { STATE_BYTES } else { 0 }
     }
 }

@@ -130,7 +130,11 @@ impl TryFrom<String> for ProxyRange {
         let bits_max: u8 = if network.is_ipv4() { 32 } else { 128 };
         let prefix_bits = match bits {
             None => bits_max,
-            Some(bits) => bits.parse().ok().filter(|bits| *bits <= bits_max).ok_or_else(wrong)?,
+            Some(bits) => bits
+                .parse()
+                .ok()
+                .filter(|parsed| *parsed <= bits_max && !bits.starts_with('+'))
+                .ok_or_else(wrong)?,
         };
         let behind = u32::from(bits_max - prefix_bits);
         let has_bits_behind = match network {

@@ -29,7 +29,8 @@ pub(super) fn route(connection: &mut Connection, request: &Request<'_>, context:
     let asker = asker(connection, request, context);
     let hosts = &context.settings.config.hosts;
     // A page that rebinds its name can send X-Forwarded-Host, so that alone is not enough.
-    if let Err(refusal) = check_host(asker.inner, hosts).and(check_host(asker.authority, hosts)) {
+    let served = check_host(asker.inner, hosts).and_then(|()| check_host(asker.authority, hosts));
+    if let Err(refusal) = served {
         let answer = Answer::to(request, refusal.status(), refusal.code());
         refuse(connection, &answer, &refusal.to_string(), context);
         return;
@@ -528,7 +529,7 @@ fn asset(connection: &mut Connection, request: &Request<'_>, context: &mut Conte
     }
     if !is_current {
         head = head.content_type(asset.content_type).content_length(payload.len() as u64);
-        if let Some(name) = coded.and(coding.name()) {
+        if let Some(name) = coded.and_then(|_| coding.name()) {
             head = head.header("Content-Encoding", name);
         }
     }

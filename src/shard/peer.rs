@@ -1,6 +1,6 @@
 //! A connection and what of it is in flight in the ring.
 
-use crate::limits::SEND_STALL_MS;
+use crate::limits::{SEND_PROGRESS_BYTES_MIN, SEND_STALL_MS, TIMER_TICK_MS};
 use crate::memory::Spans;
 use crate::ring::{Armed, Socket};
 use crate::session::Connection;
@@ -14,8 +14,10 @@ pub(super) struct Peer {
     pub(super) socket: Socket,
     /// What a short send left, to be sent before anything else.
     pub(super) resend: Option<Box<Spans>>,
-    /// Since when a send makes no progress, in milliseconds of the monotonic clock.
+    /// Since when a send makes no progress to speak of, in milliseconds of the monotonic clock.
     pub(super) resend_since_ms: Option<u32>,
+    /// What was sent since then.
+    pub(super) resend_bytes: u32,
     pub(super) poll_armed: bool,
     pub(super) writable_armed: bool,
     pub(super) many_armed: bool,
@@ -44,6 +46,7 @@ impl Peer {
             socket,
             resend: None,
             resend_since_ms: None,
+            resend_bytes: 0,
             poll_armed: false,
             writable_armed: false,
             many_armed: false,
@@ -77,7 +80,24 @@ impl Peer {
         }
     }
 
-    /// Whether it has taken nothing of what we send for too long.
+    /// Some of what was to be sent was taken, not all. A reader of a byte a second makes no
+    /// progress. Says after how many milliseconds it is stalled if that does not change.
+    pub(super) fn on_short_send(&mut self, sent: usize, now: Monotonic) -> u64 {
+        let now_ms = now.as_millis() as u32;
+        let sent = u32::try_from(sent).unwrap_or(u32::MAX);
+        self.resend_bytes = self.resend_bytes.saturating_add(sent);
+        let is_progress = self.resend_bytes >= SEND_PROGRESS_BYTES_MIN;
+        let since_ms = self.resend_since_ms.filter(|_| !is_progress).unwrap_or_else(|| {
+            self.resend_bytes = 0;
+            now_ms
+        });
+        self.resend_since_ms = Some(since_ms);
+        let elapsed_ms = u64::from(now_ms.wrapping_sub(since_ms));
+        // A timer may fire a tick early, and then it would find nothing to do.
+        SEND_STALL_MS.saturating_sub(elapsed_ms) + TIMER_TICK_MS
+    }
+
+    /// Whether it has taken next to nothing of what we send for too long.
     pub(super) fn is_stalled(&self, now: Monotonic) -> bool {
         self.resend_since_ms.is_some_and(|since| {
             u64::from((now.as_millis() as u32).wrapping_sub(since)) + 1 >= SEND_STALL_MS

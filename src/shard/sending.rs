@@ -5,7 +5,7 @@
 
 use super::Shard;
 use crate::connection::Stage;
-use crate::limits::{LINGER_MS, PULL_BYTES_MAX, SEND_STALL_MS, SINKS_PER_TURN};
+use crate::limits::{LINGER_MS, PULL_BYTES_MAX, SINKS_PER_TURN};
 use crate::memory::{Key, Spans};
 use crate::ring::{Failure, Op, Ring};
 use crate::session;
@@ -109,15 +109,12 @@ impl<R: Ring> Shard<R> {
         let total: usize = spans.iter().map(|span| span.len()).sum();
         if sent < total {
             let rest = crate::connection::Outbox::rest_of(spans, sent);
-            let now_ms = self.world.now.monotonic.as_millis() as u32;
-            if sent > 0 || peer.resend_since_ms.is_none() {
-                peer.resend_since_ms = Some(now_ms);
-            }
+            let stalled_after_ms = peer.on_short_send(sent, self.world.now.monotonic);
             peer.resend = Some(Box::new(rest));
             peer.writable_armed = true;
             let socket = peer.socket;
             self.push(Op::PollWritable { socket, token: key });
-            self.wheel.bring_forward(key, SEND_STALL_MS, self.world.now.monotonic);
+            self.wheel.bring_forward(key, stalled_after_ms, self.world.now.monotonic);
             return;
         }
         peer.resend_since_ms = None;
