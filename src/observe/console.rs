@@ -44,7 +44,7 @@ pub struct Coded {
     pub etag: String,
 }
 
-/// Makes the compressed forms, if they are not made yet: about 60 ms of one core.
+/// Makes the compressed forms, if they are not made yet: about 100 ms of one core.
 pub fn compress() {
     CODED.get_or_init(|| {
         let coded = |file: &File, name: &str, code: fn(&[u8]) -> Option<Vec<u8>>| {

@@ -193,7 +193,8 @@ pub(super) fn on_answer(
     {
         if accepted {
             publishing.accepted = true;
-            tracing::info!(%stream, connection = ?context.token, "publisher came");
+            let peer = &connection.address;
+            tracing::info!(%stream, connection = ?context.token, ?peer, "publisher came");
             machine.accept_publish(publishing.message_stream, &mut out);
         } else {
             let text = "someone publishes this stream already";
