@@ -385,8 +385,15 @@ fn listen(config: &Config, shards: usize) -> Result<Listening, ServerError> {
     // Of two shards that accept from one socket one would get everything: a path has one shard.
     for (number, path) in config.http.unix.iter().enumerate() {
         let path = path.as_path();
-        let listener = Listener::bind_path(path, config.http.unix_mode.bits(), &options)
-            .map_err(|source| ServerError::ListenPath { path: path.to_owned(), source })?;
+        let given = handed_over
+            .iter_mut()
+            .find(|listener| listener.as_ref().is_some_and(|l| l.path() == Some(path)))
+            .and_then(Option::take);
+        let listener = match given {
+            Some(listener) => listener,
+            None => Listener::bind_path(path, config.http.unix_mode.bits(), &options)
+                .map_err(|source| ServerError::ListenPath { path: path.to_owned(), source })?,
+        };
         listening.by_shard[number % shards].push((listener, info));
         listening.paths.push(path.to_owned());
     }

@@ -9,8 +9,10 @@ use rustix::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, Stat};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use std::ffi::OsStr;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// How connections of a listener behave.
@@ -27,17 +29,16 @@ pub struct ListenerOptions {
 pub struct Listener {
     descriptor: OwnedFd,
     address: SocketAddr,
-    /// The path in the file system, while it is ours.
     file: Option<SocketFile>,
 }
 
-/// A path that was made by binding to it: removed with the listener, unless another process has put
-/// its own socket in its place.
+/// The path of a listener. One that was made by binding to it is removed with the listener, unless
+/// another process has put its own socket in its place; one that was handed over stays.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
-    device: u64,
-    inode: u64,
+    /// Device and inode of what was made.
+    made: Option<(u64, u64)>,
 }
 
 impl Listener {
@@ -82,7 +83,7 @@ impl Listener {
         fs::chmod(path, Mode::from_raw_mode(mode))?;
         let Stat { st_dev, st_ino, .. } = fs::lstat(path)?;
         net::listen(&descriptor, options.backlog)?;
-        let file = SocketFile { path: path.to_owned(), device: st_dev, inode: st_ino };
+        let file = SocketFile { path: path.to_owned(), made: Some((st_dev, st_ino)) };
         Ok(Self { descriptor, address: NO_ADDRESS, file: Some(file) })
     }
 
@@ -92,7 +93,7 @@ impl Listener {
         self.address
     }
 
-    /// The path on which it listens, if it was made for one.
+    /// The path on which it listens, if it does.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.file.as_ref().map(|file| file.path.as_path())
@@ -103,6 +104,9 @@ impl Listener {
     }
 
     fn configure(descriptor: &OwnedFd, options: &ListenerOptions) -> io::Result<()> {
+        if sockopt::socket_domain(descriptor)? == AddressFamily::UNIX {
+            return Ok(());
+        }
         sockopt::set_tcp_nodelay(descriptor, true)?;
         if let Some(name) = &options.congestion
             && sockopt::set_tcp_congestion(descriptor, name).is_err()
@@ -114,6 +118,13 @@ impl Listener {
 
     fn from_descriptor(descriptor: OwnedFd) -> io::Result<Self> {
         let address = net::getsockname(descriptor.as_fd())?;
+        if let Ok(address) = SocketAddrUnix::try_from(address.clone())
+            && let Some(path) = address.path_bytes()
+        {
+            let path = PathBuf::from(OsStr::from_bytes(path));
+            let file = Some(SocketFile { path, made: None });
+            return Ok(Self { descriptor, address: NO_ADDRESS, file });
+        }
         let address = SocketAddr::try_from(address).map_err(io::Error::from)?;
         Ok(Self { descriptor, address, file: None })
     }
@@ -121,8 +132,8 @@ impl Listener {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let is_ours = fs::lstat(&self.path)
-            .is_ok_and(|found| found.st_dev == self.device && found.st_ino == self.inode);
+        let Some(made) = self.made else { return };
+        let is_ours = fs::lstat(&self.path).is_ok_and(|found| (found.st_dev, found.st_ino) == made);
         if is_ours && let Err(error) = fs::unlink(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "a socket could not be removed");
         }
@@ -149,7 +160,7 @@ const FIRST_HANDED_OVER: RawFd = 3;
 /// Listeners handed over by a service manager or a former process (`LISTEN_FDS`, `LISTEN_PID`).
 ///
 /// # Errors
-/// When the variables name descriptors that are not listening internet sockets.
+/// When the variables name descriptors that do not listen on an internet address or a path.
 pub fn listeners_from_environment(options: &ListenerOptions) -> io::Result<Vec<Listener>> {
     let Some(count) = handed_over_count() else { return Ok(Vec::new()) };
     (0..count)

@@ -141,6 +141,21 @@ fn a_listener_of_another_process_is_taken_over() {
     drop(early);
     assert!(child.wait().unwrap().success(), "the listener was not served");
 
+    // The same with a path, which is not removed: whoever made it keeps it.
+    let folder = folder("handed-over");
+    let path = folder.join("s");
+    let original = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let mut early = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    early.set_read_timeout(Some(PATIENCE)).unwrap();
+    early.write_all(b"early").unwrap();
+    let mut child = start_with(OwnedFd::from(original), "served");
+    early.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"early");
+    drop(early);
+    assert!(child.wait().unwrap().success(), "the listener was not served");
+    assert!(path.exists());
+    std::fs::remove_dir_all(folder).unwrap();
+
     let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut child = start_with(OwnedFd::from(other), "other");
     assert!(child.wait().unwrap().success(), "LISTEN_PID names another process");
