@@ -1,8 +1,8 @@
-//! Content codings of whole bodies: gzip (RFC 1952) and brotli (RFC 7932).
+//! Texts of the moment in gzip (RFC 1952), on a shard: fast, and each once.
 //!
-//! In: a body. Out: the same in fewer bytes, or nothing when it would not be fewer. Two uses: the console's files, once,
-//! as small as they get; and long texts of the moment, on a shard, fast, each once. Deliberately absent: streaming, and
-//! decompression (nothing that a peer sends is ever decompressed here).
+//! In: a text. Out: the same in fewer bytes, or nothing when it would not be fewer or is not worth it. The console's
+//! files are compressed by the build script. Deliberately absent: streaming, and decompression (nothing that a peer
+//! sends is ever decompressed here).
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 use std::sync::Arc;
@@ -14,27 +14,6 @@ pub const TEXT_BYTES_MIN: usize = 1400;
 pub const TEXT_BYTES_MAX: usize = 128 * 1024;
 /// Texts that a shard keeps beside their compressed form.
 const TEXTS_MAX: usize = 16;
-
-/// As small as gzip gets it; for what is compressed once.
-#[must_use]
-pub fn gzip_smallest(body: &[u8]) -> Option<Vec<u8>> {
-    gzip(&mut Compress::new_gzip(Compression::best(), WINDOW_BITS), body)
-}
-
-/// As small as brotli gets it in reasonable time; for what is compressed once.
-#[must_use]
-pub fn brotli_small(body: &[u8]) -> Option<Vec<u8>> {
-    let parameters = brotli::enc::BrotliEncoderParams {
-        quality: 9,
-        lgwin: 20,
-        size_hint: body.len(),
-        ..Default::default()
-    };
-    let mut out = Vec::new();
-    // Reading from and writing to memory does not fail.
-    brotli::BrotliCompress(&mut &*body, &mut out, &parameters).ok()?;
-    (out.len() < body.len()).then_some(out)
-}
 
 /// A shard's compressor of texts and the last texts it compressed: many ask for the same playlist.
 #[derive(Debug, Default)]
@@ -121,21 +100,18 @@ mod tests {
     }
 
     #[test]
-    fn bodies_come_back() {
-        let body = text(100_000);
-        let small = gzip_smallest(&body).expect("smaller");
-        assert!(small.len() * 3 < body.len());
-        assert_eq!(gunzip(&small), body);
-        let smaller = brotli_small(&body).expect("smaller");
-        assert!(smaller.len() < small.len());
-        let mut out = Vec::new();
-        brotli::Decompressor::new(&*smaller, 4096).read_to_end(&mut out).expect("brotli");
-        assert_eq!(out, body);
-        let noise: Vec<u8> =
-            (0..5000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-        let random = gzip_smallest(&noise);
-        assert!(random.is_none_or(|small| small.len() < noise.len()));
-        assert_eq!((gzip_smallest(b"abc"), brotli_small(b"")), (None, None));
+    fn what_does_not_shrink_is_sent_as_it_is() {
+        let mut state = 1_u64;
+        let noise: Vec<u8> = (0..5000)
+            .map(|_| {
+                state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+                (state >> 56) as u8
+            })
+            .collect();
+        let mut texts = Texts::default();
+        assert_eq!(texts.gzip_once(&noise), None);
+        // The compressor is as new after it.
+        assert_eq!(gunzip(&texts.gzip_once(&text(5000)).expect("smaller")), text(5000));
     }
 
     #[test]

@@ -100,11 +100,6 @@ impl Server {
         let epoch = u64::try_from(unix_seconds()).unwrap_or(1);
         let settings = Arc::new(Settings::new(config, entropy.hash_one("home"), epoch));
         let board = Arc::new(Board::new(shards));
-        let compressing = config.http.compression.then(|| {
-            std::thread::Builder::new()
-                .name("compress".to_string())
-                .spawn(crate::observe::console::compress)
-        });
         let (ready, started) = std::sync::mpsc::channel();
         let mut server = Self {
             shards: Vec::new(),
@@ -147,10 +142,6 @@ impl Server {
                     reason: "ended before it served".to_string(),
                 }));
             }
-        }
-        // Without the thread, or without its result, files are sent as they are.
-        if let Some(Ok(thread)) = compressing {
-            let _ = thread.join();
         }
         Ok(server)
     }

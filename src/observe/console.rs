@@ -1,20 +1,16 @@
 //! The files of the console and the examples, inside the binary.
 //!
 //! In: a request's path. Out: the file's bytes with the header values that belong to them. The
-//! files are `web/` as it is in the source, without a build step, so what is served is what is
-//! read; a file belongs here once it is in the table below.
+//! files are `web/` as it is in the source, so what is served is what is read; the build script adds
+//! them in gzip and brotli. A file belongs here once it is in the table below.
 //!
 //! Invariants (tested): every link between the files leads to a file here or a route of the server;
 //! nothing refers to another host, so that it works offline; nothing turns text into HTML.
 //!
-//! Compressed forms are made once, by [`compress`]; until it has run, and in programs that never
-//! call it, there are none.
-//!
 //! Deliberately absent: the state the console polls (`/console/state.json`, made by the server).
 
-use crate::compress::{TEXT_BYTES_MIN, brotli_small, gzip_smallest};
 use crate::memory::Payload;
-use std::sync::{LazyLock, OnceLock};
+use std::sync::LazyLock;
 
 /// A file to serve.
 #[derive(Clone, Copy, Debug)]
@@ -44,20 +40,6 @@ pub struct Coded {
     pub etag: String,
 }
 
-/// Makes the compressed forms, if they are not made yet: about 100 ms of one core.
-pub fn compress() {
-    CODED.get_or_init(|| {
-        let coded = |file: &File, name: &str, code: fn(&[u8]) -> Option<Vec<u8>>| {
-            let body = code(file.bytes).filter(|_| file.bytes.len() >= TEXT_BYTES_MIN)?;
-            let plain = etag(file.bytes);
-            let etag = format!("{}-{name}\"", plain.trim_end_matches('"'));
-            Some(Coded { payload: Payload::copied_from(&body), etag })
-        };
-        let both = |file| (coded(file, "gzip", gzip_smallest), coded(file, "br", brotli_small));
-        FILES.iter().map(both).collect()
-    });
-}
-
 /// The file at this path (without query), if there is one.
 #[must_use]
 pub fn asset(path: &str) -> Option<Asset> {
@@ -70,14 +52,14 @@ pub fn asset(path: &str) -> Option<Asset> {
     };
     let index = FILES.iter().position(|file| file.path == path)?;
     let (file, etag, payload) = (FILES.get(index)?, ETAGS.get(index)?, PAYLOADS.get(index)?);
-    let coded = CODED.get().and_then(|coded| coded.get(index));
+    let (gzip, brotli) = CODED.get(index)?;
     Some(Asset {
         content_type: file.content_type,
         bytes: file.bytes,
         payload,
         etag,
-        gzip: coded.and_then(|(gzip, _)| gzip.as_ref()),
-        brotli: coded.and_then(|(_, brotli)| brotli.as_ref()),
+        gzip: gzip.as_ref(),
+        brotli: brotli.as_ref(),
         content_security_policy: if path.starts_with("/examples/") {
             EXAMPLES_CONTENT_SECURITY_POLICY
         } else {
@@ -108,6 +90,9 @@ struct File {
     path: &'static str,
     content_type: &'static str,
     bytes: &'static [u8],
+    /// Empty where it is not worth it, as the next.
+    gzip: &'static [u8],
+    brotli: &'static [u8],
 }
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -122,6 +107,8 @@ macro_rules! files {
             path: $path,
             content_type: $content_type,
             bytes: include_bytes!(concat!("../../web", $path)),
+            gzip: include_bytes!(concat!(env!("OUT_DIR"), "/web", $path, ".gz")),
+            brotli: include_bytes!(concat!(env!("OUT_DIR"), "/web", $path, ".br")),
         },)*]
     };
 }
@@ -152,8 +139,18 @@ static PAYLOADS: LazyLock<Vec<Payload>> =
 static ETAGS: LazyLock<Vec<String>> =
     LazyLock::new(|| FILES.iter().map(|file| etag(file.bytes)).collect());
 
-/// In gzip and in brotli, in the order of the files.
-static CODED: OnceLock<Vec<(Option<Coded>, Option<Coded>)>> = OnceLock::new();
+/// In gzip and in brotli, in the order of the files; copied once, at the first request.
+static CODED: LazyLock<Vec<(Option<Coded>, Option<Coded>)>> = LazyLock::new(|| {
+    let coded = |file: &File, name: &str, body: &[u8]| {
+        let plain = etag(file.bytes);
+        let etag = format!("{}-{name}\"", plain.trim_end_matches('"'));
+        (!body.is_empty()).then(|| Coded { payload: Payload::copied_from(body), etag })
+    };
+    FILES
+        .iter()
+        .map(|file| (coded(file, "gzip", file.gzip), coded(file, "br", file.brotli)))
+        .collect()
+});
 
 /// FNV-1a over the bytes, and their number. The files are ours, so nobody looks for collisions.
 fn etag(bytes: &[u8]) -> String {
@@ -261,7 +258,6 @@ mod tests {
 
     #[test]
     fn compressed_forms_are_smaller_and_have_tags_of_their_own() {
-        compress();
         let player = asset("/vendor/hls.min.js").expect("the player");
         let (gzip, brotli) = (player.gzip.expect("smaller"), player.brotli.expect("smaller"));
         assert!(brotli.payload.len() < gzip.payload.len());
@@ -272,7 +268,11 @@ mod tests {
             assert!(etag.starts_with('"') && etag.ends_with('"') && etag.matches('"').count() == 2);
         }
         let short = asset("/examples/chat.html").expect("the example");
-        assert!(short.bytes.len() >= TEXT_BYTES_MIN || short.gzip.is_none());
+        assert!(short.bytes.len() < 1400 && short.gzip.is_none() && short.brotli.is_none());
+        let mut unpacked = Vec::new();
+        let mut reader = flate2::read::GzDecoder::new(&gzip.payload[..]);
+        std::io::Read::read_to_end(&mut reader, &mut unpacked).expect("gzip");
+        assert_eq!(unpacked, player.bytes);
     }
 
     #[test]
