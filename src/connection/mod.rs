@@ -16,7 +16,6 @@ pub use outbox::Outbox;
 pub use transport::Transport;
 
 use crate::time::Monotonic;
-use std::net::SocketAddr;
 
 /// What a listener's connections begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,9 +81,6 @@ pub struct Connection<P> {
     pub is_local: bool,
     /// Whether it comes from a configured proxy, whose word on who asks is believed.
     pub is_proxy: bool,
-    /// From where it comes, where a rule or a log asked for it and it is not the loopback. Boxed,
-    /// because most connections have none.
-    pub address: Option<Box<SocketAddr>>,
 }
 
 impl<P> Connection<P> {
@@ -104,7 +100,6 @@ impl<P> Connection<P> {
             hold: Hold::None,
             is_local,
             is_proxy: false,
-            address: None,
         }
     }
 

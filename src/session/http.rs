@@ -51,7 +51,7 @@ pub(super) fn receive(
             Progress::step(consumed)
         }
         Err(error) => {
-            tracing::debug!(connection = ?context.token, peer = ?connection.address, %error, "HTTP peer broke the protocol");
+            tracing::debug!(connection = ?context.token, peer = ?context.peer(), %error, "HTTP peer broke the protocol");
             context.counters.protocol_errors.add(1);
             let message = error.to_string();
             let response = ErrorResponse::closing(error.status(), error.code(), &message);

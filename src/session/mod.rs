@@ -29,6 +29,7 @@ use crate::live::{Directory, StreamName};
 use crate::memory::{Arena, Key};
 use crate::observe::{Board, Counters};
 use crate::time::Now;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 /// One peer of this server.
@@ -53,6 +54,9 @@ pub struct Context<'a> {
     pub arena: &'a mut Arena,
     /// A buffer to build replies in; its content is no one's between two calls.
     pub scratch: &'a mut Vec<u8>,
+    /// From where connections come, where a rule or a log asked for it and it is not the loopback:
+    /// beside the connections, because most have none.
+    pub addresses: &'a mut BTreeMap<Key, SocketAddr>,
     /// Compresses long texts.
     pub texts: &'a mut Texts,
     /// What the operator decided.
@@ -65,6 +69,13 @@ pub struct Context<'a> {
     pub entropy: u64,
     /// Whether the server is going away.
     pub draining: bool,
+}
+
+impl Context<'_> {
+    /// From where the connection comes, as far as it is known; for the log.
+    fn peer(&self) -> Option<SocketAddr> {
+        self.addresses.get(&self.token).copied()
+    }
 }
 
 /// Reads `input`, which arrived and was not consumed; says how much of it was.
@@ -121,7 +132,7 @@ impl Progress {
 pub fn on_peer_address(
     connection: &mut Connection,
     address: Option<SocketAddr>,
-    context: &Context<'_>,
+    context: &mut Context<'_>,
 ) {
     proxy::on_address(connection, address, context);
 }
@@ -148,6 +159,7 @@ pub fn on_closed(connection: &mut Connection, context: &mut Context<'_>) {
     if matches!(connection.protocol, Protocol::Rtmp(_)) {
         rtmp::on_closed(connection, context);
     }
+    context.addresses.remove(&context.token);
     context.hub.unsubscribe_all(&mut connection.subscriptions, context.now.monotonic);
 }
 

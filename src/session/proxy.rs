@@ -18,14 +18,16 @@ use std::net::SocketAddr;
 pub(super) fn on_address(
     connection: &mut Connection,
     address: Option<SocketAddr>,
-    context: &Context<'_>,
+    context: &mut Context<'_>,
 ) {
     let proxies = &context.settings.config.http.proxies;
     connection.is_proxy =
         address.is_some_and(|address| proxies.iter().any(|proxy| proxy.covers(address.ip())));
     // A peer on the loopback is told by where it came in; its port is of no use to anybody.
-    connection.address =
-        address.filter(|address| !address.ip().to_canonical().is_loopback()).map(Box::new);
+    match address.filter(|address| !address.ip().to_canonical().is_loopback()) {
+        Some(address) => context.addresses.insert(context.token, address),
+        None => context.addresses.remove(&context.token),
+    };
 }
 
 /// Reads the header that the listener asks for. A peer that is no configured proxy, or whose header
@@ -40,7 +42,7 @@ pub(super) fn receive(
         return Progress::INCOMPLETE;
     }
     if !connection.is_proxy {
-        tracing::debug!(connection = ?context.token, peer = ?connection.address, "not a configured proxy");
+        tracing::debug!(connection = ?context.token, peer = ?context.peer(), "not a configured proxy");
         return refuse(connection, input, context);
     }
     match proxy::receive(input, &Limits::default()) {
@@ -51,7 +53,7 @@ pub(super) fn receive(
             Progress::step(consumed)
         }
         Err(error) => {
-            tracing::debug!(connection = ?context.token, peer = ?connection.address, %error, "bad PROXY header");
+            tracing::debug!(connection = ?context.token, peer = ?context.peer(), %error, "bad PROXY header");
             refuse(connection, input, context)
         }
     }
@@ -63,7 +65,7 @@ fn refuse(connection: &mut Connection, input: &[u8], context: &Context<'_>) -> P
     Progress { consumed: input.len(), again: false }
 }
 
-fn on_source(connection: &mut Connection, source: Source, context: &Context<'_>) {
+fn on_source(connection: &mut Connection, source: Source, context: &mut Context<'_>) {
     match source {
         // Its own connection: what is known of it stays.
         Source::Proxy => {}
@@ -75,12 +77,12 @@ fn on_source(connection: &mut Connection, source: Source, context: &Context<'_>)
         // A path on the proxy's machine: on ours if that is ours.
         Source::Unix => {
             connection.is_proxy = context.settings.config.http.trusts_unix();
-            connection.address = None;
+            context.addresses.remove(&context.token);
         }
         Source::Unknown => {
             connection.is_local = false;
             connection.is_proxy = false;
-            connection.address = None;
+            context.addresses.remove(&context.token);
         }
     }
 }

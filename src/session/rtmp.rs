@@ -16,7 +16,7 @@ use flv::{
     AudioCodec, AudioPacketType, AudioTagHeader, VideoCodec, VideoPacketType, VideoTagHeader,
 };
 use rtmp::{ConnectRejection, Event, MediaKind, MessageStreamId, PublishRejection};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Bytes of a block of a track.
 const TRACK_BLOCK_BYTES: usize = 256 * 1024;
@@ -89,7 +89,7 @@ fn on_event(
     out: &mut Vec<u8>,
     context: &mut Context<'_>,
 ) {
-    let (is_local, address) = (connection.is_local, connection.address.clone());
+    let is_local = connection.is_local;
     let Protocol::Rtmp(state) = &mut connection.protocol else { return };
     match event {
         Event::Connect(request) => {
@@ -103,7 +103,7 @@ fn on_event(
         }
         Event::Publish { stream, name, query, .. } => {
             let asked = Asked { message_stream: stream, name: &name, query: query.as_deref() };
-            on_publish(state, machine, &asked, (is_local, address.as_deref()), out, context);
+            on_publish(state, machine, &asked, is_local, out, context);
         }
         Event::Play { stream, .. } => {
             machine.reject_play(stream, "playing over RTMP is not offered; use HLS or DASH", out);
@@ -139,7 +139,7 @@ fn on_publish(
     state: &mut RtmpState,
     machine: &mut rtmp::Connection,
     asked: &Asked<'_>,
-    (is_local, address): (bool, Option<&SocketAddr>),
+    is_local: bool,
     out: &mut Vec<u8>,
     context: &mut Context<'_>,
 ) {
@@ -158,7 +158,7 @@ fn on_publish(
         http1::target::query_pairs(query).find(|(name, _)| *name == "key").map(|(_, value)| value)
     });
     if !context.settings.config.auth.may_publish(peer, stream.app(), stream.name(), key) {
-        tracing::info!(%stream, peer = ?address, "RTMP publisher without a fitting key refused");
+        tracing::info!(%stream, peer = ?context.peer(), "RTMP publisher without a fitting key refused");
         let text = "this stream needs a key: publish to NAME?key=KEY";
         machine.reject_publish(asked.message_stream, PublishRejection::Denied, text, out);
         return;
@@ -193,7 +193,7 @@ pub(super) fn on_answer(
     {
         if accepted {
             publishing.accepted = true;
-            let peer = &connection.address;
+            let peer = context.peer();
             tracing::info!(%stream, connection = ?context.token, ?peer, "publisher came");
             machine.accept_publish(publishing.message_stream, &mut out);
         } else {

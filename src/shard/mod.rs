@@ -238,8 +238,8 @@ impl<R: Ring> Shard<R> {
             }
             Completion::PeerAddress { token, address } => {
                 if let Some(peer) = self.peers.get_mut(token) {
-                    let context = self.world.context(token);
-                    session::on_peer_address(&mut peer.connection, address, &context);
+                    let mut context = self.world.context(token);
+                    session::on_peer_address(&mut peer.connection, address, &mut context);
                 }
                 self.arm_poll(token);
             }

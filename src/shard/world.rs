@@ -12,6 +12,8 @@ use crate::memory::{Arena, Key};
 use crate::observe::{Board, ChannelState, Counters, StreamState, TrackState};
 use crate::session::{Context, Settings};
 use crate::time::Now;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 const _: () = assert!(HTTP_HEAD_MS <= RTMP_SETUP_MS, "one first deadline serves both");
@@ -69,6 +71,7 @@ pub(super) struct World {
     board: Arc<Board>,
     scratch: Vec<u8>,
     texts: Texts,
+    addresses: BTreeMap<Key, SocketAddr>,
     date: [u8; http1::DATE_BYTES],
     date_second: i64,
     ticked_second: u64,
@@ -93,6 +96,7 @@ impl World {
             draining: false,
             scratch: Vec::new(),
             texts: Texts::default(),
+            addresses: BTreeMap::new(),
             date: [b' '; http1::DATE_BYTES],
             date_second: i64::MIN,
             ticked_second: 0,
@@ -133,6 +137,7 @@ impl World {
             arena: &mut self.arena,
             scratch: &mut self.scratch,
             texts: &mut self.texts,
+            addresses: &mut self.addresses,
             settings: &self.settings,
             counters: &self.board.shards()[usize::from(self.shard)].counters,
             board: &self.board,
