@@ -6,6 +6,7 @@
     reason = "sizes inside the server are bounded by const-asserted limits far below 2^31; \
               parsers of a peer's bytes live in crates where these lints hold"
 )]
+pub mod compress;
 pub mod config;
 pub mod connection;
 pub mod demo;

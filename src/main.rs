@@ -156,6 +156,9 @@ fn run(config: &Config, is_demo: bool) -> ExitCode {
         };
         tracing::info!(%address, "serving {name}");
     }
+    for path in server.paths() {
+        tracing::info!(path = %path.display(), "serving http");
+    }
     let demo = is_demo.then(|| Demo::start(&mut server));
     let senders = server.take_senders();
     let handle = signals.handle();

@@ -4,7 +4,7 @@
 //! pinned, opens its ring itself (only the thread that opened a ring may use it) and turns until it
 //! is drained.
 
-use crate::config::{Config, is_loopback};
+use crate::config::{Config, ProxyRange, is_loopback};
 use crate::connection::{Role, Transport};
 use crate::limits::{
     CELLS_MAX, COMPLETION_ENTRIES, LEASE_BYTES, LEASES_PER_SHARD, LISTEN_BACKLOG, MAILBOX_MESSAGES,
@@ -19,6 +19,7 @@ use crate::session::Settings;
 use crate::shard::{ListenerInfo, Mail, Shard, ShardOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -30,6 +31,14 @@ pub enum ServerError {
     Listen {
         /// The address.
         address: SocketAddr,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// A path cannot be listened on.
+    #[error("cannot listen on {}: {source}", path.display())]
+    ListenPath {
+        /// The path.
+        path: PathBuf,
         /// What the kernel said.
         source: std::io::Error,
     },
@@ -65,6 +74,7 @@ pub struct Server {
     /// Further queues into the first shard, for threads that feed the server.
     feeds: Vec<SideSender<Mail>>,
     addresses: Vec<(Role, SocketAddr)>,
+    paths: Vec<PathBuf>,
     board: Arc<Board>,
 }
 
@@ -85,31 +95,29 @@ impl Server {
             tracing::debug!("transparent huge pages stay on");
         }
         let shards = config.shards.or(cores()).min(u32::from(SHARDS_MAX)) as usize;
-        let (addresses, listeners) = listen(config, shards)?;
+        let Listening { addresses, paths, by_shard } = listen(config, shards)?;
         let entropy = RandomState::new();
         let epoch = u64::try_from(unix_seconds()).unwrap_or(1);
         let settings = Arc::new(Settings::new(config, entropy.hash_one("home"), epoch));
         let board = Arc::new(Board::new(shards));
-        let infos: Vec<ListenerInfo> = addresses
-            .iter()
-            .map(|(role, address)| ListenerInfo { role: *role, is_local: is_loopback(*address) })
-            .collect();
         let (ready, started) = std::sync::mpsc::channel();
         let mut server = Self {
             shards: Vec::new(),
             senders: Vec::new(),
             feeds: Vec::new(),
             addresses,
+            paths,
             board: Arc::clone(&board),
         };
         let posts = mesh(shards as u8, MAILBOX_MESSAGES);
-        for (number, (mut post, listeners)) in posts.into_iter().zip(listeners).enumerate() {
+        for (number, (mut post, listeners)) in posts.into_iter().zip(by_shard).enumerate() {
+            let (listeners, infos) = listeners.into_iter().unzip();
             server.senders.push(post.side_sender(SIDE_MESSAGES));
             if number == 0 {
                 server.feeds.extend((0..FEEDS).map(|_| post.side_sender(SIDE_MESSAGES)));
             }
             let options = ShardOptions {
-                listeners: infos.clone(),
+                listeners: infos,
                 settings: Arc::clone(&settings),
                 board: Arc::clone(&board),
                 transport: Transport::Plain,
@@ -148,6 +156,12 @@ impl Server {
     #[must_use]
     pub fn addresses(&self) -> &[(Role, SocketAddr)] {
         &self.addresses
+    }
+
+    /// The paths on which it speaks HTTP.
+    #[must_use]
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
     }
 
     /// The first address of a role.
@@ -308,17 +322,24 @@ fn ring_options(config: &Config) -> Options {
     }
 }
 
-/// A listener per address and shard.
-#[expect(clippy::type_complexity, reason = "addresses, and each shard's listeners in their order")]
-fn listen(
-    config: &Config,
-    shards: usize,
-) -> Result<(Vec<(Role, SocketAddr)>, Vec<Vec<Listener>>), ServerError> {
+/// What is listened on.
+struct Listening {
+    addresses: Vec<(Role, SocketAddr)>,
+    paths: Vec<PathBuf>,
+    /// Each shard's listeners, in the order of its ring's.
+    by_shard: Vec<Vec<(Listener, ListenerInfo)>>,
+}
+
+/// A listener per address and shard, and one per path.
+fn listen(config: &Config, shards: usize) -> Result<Listening, ServerError> {
     let congestion = Some(config.tcp.congestion.clone()).filter(|name| !name.is_empty());
     let options = ListenerOptions { backlog: LISTEN_BACKLOG, congestion };
     let handed_over = listeners_from_environment(&options).map_err(ServerError::HandedOver)?;
-    let mut by_shard: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
-    let mut addresses = Vec::new();
+    let mut listening = Listening {
+        addresses: Vec::new(),
+        paths: Vec::new(),
+        by_shard: (0..shards).map(|_| Vec::new()).collect(),
+    };
     let mut handed_over: Vec<Option<Listener>> = handed_over.into_iter().map(Some).collect();
     let wanted = config
         .http
@@ -328,7 +349,8 @@ fn listen(
         .chain(config.rtmp.addr.iter().map(|address| (Role::Rtmp, *address)))
         .chain(config.http.raw_echo.iter().map(|address| (Role::Echo, *address)));
     for (role, mut address) in wanted {
-        for listeners in &mut by_shard {
+        let info = internet_info(config, role, address);
+        for listeners in &mut listening.by_shard {
             let given = handed_over
                 .iter_mut()
                 .find(|listener| {
@@ -342,11 +364,54 @@ fn listen(
             };
             // Port 0 becomes a real one with the first shard; the others share it.
             address = listener.address();
-            listeners.push(listener);
+            listeners.push((listener, info));
         }
-        addresses.push((role, address));
+        listening.addresses.push((role, address));
     }
-    Ok((addresses, by_shard))
+    let info = ListenerInfo {
+        is_proxy: config.http.trusts_unix(),
+        proxy_protocol: config.http.proxy_protocol,
+        ..ListenerInfo::local(Role::Http)
+    };
+    // Of two shards that accept from one socket one would get everything: a path has one shard.
+    for (number, path) in config.http.unix.iter().enumerate() {
+        let path = path.as_path();
+        let given = handed_over
+            .iter_mut()
+            .find(|listener| listener.as_ref().is_some_and(|l| l.path() == Some(path)))
+            .and_then(Option::take);
+        let listener = match given {
+            Some(listener) => listener,
+            None => Listener::bind_path(path, config.http.unix_mode.bits(), &options)
+                .map_err(|source| ServerError::ListenPath { path: path.to_owned(), source })?,
+        };
+        listening.by_shard[number % shards].push((listener, info));
+        listening.paths.push(path.to_owned());
+    }
+    Ok(listening)
+}
+
+fn internet_info(config: &Config, role: Role, address: SocketAddr) -> ListenerInfo {
+    let is_local = is_loopback(address);
+    let has_proxies =
+        config.http.proxies.iter().any(|proxy| matches!(proxy, ProxyRange::Internet { .. }));
+    ListenerInfo {
+        role,
+        is_local,
+        is_proxy: false,
+        // Asking costs an op and two system calls for each connection; publishers are few, and who
+        // they are belongs into the log.
+        asks_address: match role {
+            Role::Http => has_proxies,
+            Role::Rtmp => has_proxies || !is_local,
+            Role::Echo => false,
+        },
+        proxy_protocol: match role {
+            Role::Http => config.http.proxy_protocol,
+            Role::Rtmp => config.rtmp.proxy_protocol,
+            Role::Echo => false,
+        },
+    }
 }
 
 fn unix_seconds() -> i64 {

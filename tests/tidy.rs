@@ -15,6 +15,7 @@ use std::{fs, io};
 const ROOMS: &[(u8, &str)] = &[
     (0, "limits"),
     (1, "time"),
+    (1, "compress"),
     (1, "config"),
     (1, "probe"),
     (2, "memory"),
@@ -67,6 +68,7 @@ const PROTOCOLS: &[Protocol] = &[
     Protocol { name: "dash", fuzz: Fuzz::NothingToParse, session: "live_files", matrix: "DASH" },
     Protocol { name: "hls", fuzz: Fuzz::NothingToParse, session: "live_files", matrix: "HLS" },
     Protocol { name: "http1", fuzz: Fuzz::Targets, session: "http", matrix: "HTTP/1.1" },
+    Protocol { name: "proxy", fuzz: Fuzz::Targets, session: "proxy", matrix: "PROXY protocol" },
     Protocol { name: "rtmp", fuzz: Fuzz::Targets, session: "rtmp", matrix: "RTMP" },
     Protocol { name: "sse", fuzz: Fuzz::Targets, session: "event_stream", matrix: "SSE" },
     Protocol { name: "websocket", fuzz: Fuzz::Targets, session: "websocket", matrix: "WebSocket" },

@@ -1,5 +1,7 @@
 //! HTTP/1.1 requests and the texts in them.
 
+use http1::coding::{Coding, negotiate};
+use http1::forwarded::{Client, forwarded};
 use http1::origin::{self, Scheme};
 use http1::range::{self, Selection};
 use http1::response::{self, ErrorResponse, Persistence};
@@ -43,6 +45,9 @@ pub fn never_panics(data: &[u8]) {
     );
     let _ = (range::if_range_holds(data, "\"a\""), range::if_none_match_names(data, "\"a\""));
     let _ = range::if_match_names(data, "\"a\"");
+    let coding = negotiate([data].into_iter(), &[Coding::Gzip, Coding::Identity]);
+    assert_ne!(coding, Some(Coding::Brotli), "there is none");
+    never_trusts(data);
     let _ = origin::check_host::<&str>(authority, &[])
         .map_err(|refusal| (refusal.status(), refusal.code()));
     let _ = origin::check_origin::<&str>([b"http://a:1", data], authority, Scheme::Http, &[]);
@@ -55,6 +60,25 @@ pub fn never_panics(data: &[u8]) {
         assert!(
             target::query_pairs(text).all(|(key, value)| key.len() + value.len() <= text.len())
         );
+    }
+}
+
+/// A value that a client wrote is never taken for the word of the proxy that appended its own behind it.
+fn never_trusts(data: &[u8]) {
+    if data.len() > 512 || data.iter().any(u8::is_ascii_control) {
+        return;
+    }
+    for (name, appended) in [("X-Forwarded-For", "192.0.2.1"), ("Forwarded", "for=192.0.2.1")] {
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{name}: ");
+        let tail = format!("\r\n{name}: {appended}\r\n\r\n");
+        let bytes = [head.as_bytes(), data, tail.as_bytes()].concat();
+        let mut storage = HeaderStorage::new();
+        if let Ok(Step::Request { request, .. }) =
+            Decoder::new().receive(&bytes, &mut storage, &LIMITS)
+        {
+            let said = forwarded(&request, |address| address.is_loopback());
+            assert_eq!(said.client, Client::Address([192, 0, 2, 1].into()));
+        }
     }
 }
 
@@ -169,6 +193,15 @@ pub fn seeds() -> Vec<Seed> {
             0,
             "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.2.3.4\r\nForwarded: for=x\r\nVia: 1.1 y\r\n\r\n",
         ),
+        seed(
+            "forwarded",
+            0,
+            "GET / HTTP/1.1\r\nHost: a\r\nForwarded: for=\"[::1]:8\";proto=https;host=b, for=_x\r\n\
+             X-Forwarded-Proto: https\r\nX-Forwarded-Host: b\r\nAccept-Encoding: gzip;q=0.5, *;q=0\r\n\r\n",
+        ),
+        ("text-forwarded", b"for=\"[2001:db8::1]:4711\";by=_x, for=unknown".to_vec()),
+        ("text-forwarded-for", b"127.0.0.1, [::1]:80,unknown".to_vec()),
+        ("text-codings", b"gzip;q=0.5, br, identity;q=0, *;q=0.1".to_vec()),
         ("tls", b"\x00\x16\x03\x01\x02\x00\x01".to_vec()),
         ("text-authority", b"[::1]:8080".to_vec()),
         ("text-origin", b"https://example.org".to_vec()),
@@ -202,6 +235,10 @@ fn read(pieces: &[&[u8]]) -> (Vec<Seen>, Option<ErrorKind>) {
                     );
                     let _ = (request.header("Origin"), request.header_lines("origin").count());
                     let _ = (request.is_websocket_upgrade(), request.came_through_proxy());
+                    let said = forwarded(&request, |address| address.is_loopback());
+                    assert!(request.came_through_proxy() || said.client == Client::Proxy);
+                    let accepted = request.header_lines("accept-encoding");
+                    let _ = negotiate(accepted, &[Coding::Brotli, Coding::Gzip, Coding::Identity]);
                     let headers: Vec<_> = request.headers().collect();
                     let head = format!(
                         "{} {} {:?} {:?} {:?} {headers:?}",

@@ -19,6 +19,7 @@ pub mod flv;
 pub mod h264;
 pub mod http1;
 pub mod mp4;
+pub mod proxy;
 pub mod rtmp;
 pub mod sse;
 pub mod websocket;
@@ -62,6 +63,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "mp4_never_panics", claim: mp4::never_panics, seeds: mp4::seeds },
     Target { name: "mp4_roundtrip", claim: mp4::roundtrip, seeds: mp4::written_seeds },
     Target { name: "mp4_split", claim: mp4::split, seeds: mp4::seeds },
+    Target { name: "proxy_never_panics", claim: proxy::never_panics, seeds: proxy::seeds },
+    Target { name: "proxy_split", claim: proxy::split, seeds: proxy::cut_seeds },
     Target { name: "rtmp_never_panics", claim: rtmp::never_panics, seeds: rtmp::seeds },
     Target { name: "rtmp_split", claim: rtmp::split, seeds: rtmp::seeds },
     Target { name: "sse_never_panics", claim: sse::never_panics, seeds: sse::seeds },

@@ -25,7 +25,9 @@ pub use sections::{
     Auth, Cells, Channels, Http, Log, LogFormat, LogLevel, Media, PublishKey, Rtmp, Sse, Tcp,
     WebSocket,
 };
-pub use values::{AppName, Count, HostName, Origin, Secret, StreamPattern};
+pub use values::{
+    AppName, Count, FileMode, HostName, Origin, ProxyRange, Secret, SocketPath, StreamPattern,
+};
 
 /// Everything an operator can decide. Field names are the keys of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,8 +137,10 @@ impl Config {
                     .to_owned(),
             );
         }
-        if self.http.addr.is_empty() && self.rtmp.addr.is_empty() {
-            warnings.push("http.addr and rtmp.addr are both empty: nothing is served".to_owned());
+        if self.http.addr.is_empty() && self.http.unix.is_empty() && self.rtmp.addr.is_empty() {
+            warnings.push(
+                "http.addr, http.unix and rtmp.addr are all empty: nothing is served".to_owned(),
+            );
         }
         warnings
     }
@@ -172,6 +176,8 @@ impl Config {
         list("hosts", self.hosts.len(), bounds::HOSTS_MAX)?;
         list("origins", self.origins.len(), bounds::ORIGINS_MAX)?;
         list("http.addr", self.http.addr.len(), bounds::LISTENERS_MAX)?;
+        list("http.unix", self.http.unix.len(), bounds::LISTENERS_MAX)?;
+        list("http.proxies", self.http.proxies.len(), bounds::PROXIES_MAX)?;
         list("http.raw_echo", self.http.raw_echo.len(), bounds::LISTENERS_MAX)?;
         list("rtmp.addr", self.rtmp.addr.len(), bounds::LISTENERS_MAX)?;
         list("auth.publish", self.auth.publish.len(), bounds::KEYS_MAX)?;
@@ -193,6 +199,18 @@ impl Config {
         }
         unique("apps", &self.apps)?;
         unique("http.addr", &self.http.addr.iter().filter(|a| a.port() != 0).collect::<Vec<_>>())?;
+        unique("http.unix", &self.http.unix)?;
+        for (key, is_set) in [
+            ("http.proxy_protocol", self.http.proxy_protocol),
+            ("rtmp.proxy_protocol", self.rtmp.proxy_protocol),
+        ] {
+            if is_set && self.http.proxies.is_empty() {
+                return Err(Violation::new(
+                    key,
+                    "nobody could connect: name the proxies that send the header in http.proxies",
+                ));
+            }
+        }
         unique("rtmp.addr", &self.rtmp.addr.iter().filter(|a| a.port() != 0).collect::<Vec<_>>())?;
         let shared = self.rtmp.addr.iter().find(|a| a.port() != 0 && self.http.addr.contains(a));
         if let Some(addr) = shared {
@@ -355,6 +373,10 @@ pub mod bounds {
     pub const ORIGINS_MAX: usize = 256;
     /// Addresses of one protocol.
     pub const LISTENERS_MAX: usize = 16;
+    /// Entries in `http.proxies`.
+    pub const PROXIES_MAX: usize = 256;
+    /// Bytes of a path that is listened on: what `sun_path` holds with its terminator (unix(7)).
+    pub const SOCKET_PATH_BYTES_MAX: usize = 107;
     /// Keys in each list of `[auth]`.
     pub const KEYS_MAX: usize = 4096;
     /// Bytes of a key. Sixteen characters of base64url are 96 bits.

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::values::{Count, Secret, StreamPattern};
+use super::values::{Count, FileMode, ProxyRange, Secret, SocketPath, StreamPattern};
 use super::{Violation, bounds, within};
 
 /// `[http]`
@@ -16,6 +16,17 @@ use super::{Violation, bounds, within};
 pub struct Http {
     /// Addresses that speak HTTP/1.1 and, by upgrade, WebSocket.
     pub addr: Vec<SocketAddr>,
+    /// Paths of sockets that speak the same; who may write to one counts as this machine.
+    #[serde(deserialize_with = "one_or_more")]
+    pub unix: Vec<SocketPath>,
+    /// Who may connect to them, as in chmod.
+    pub unix_mode: FileMode,
+    /// Whose word on who asks is believed: in the PROXY protocol and in `Forwarded` and `X-Forwarded-*`.
+    pub proxies: Vec<ProxyRange>,
+    /// Whether every connection has to begin with a header of the PROXY protocol, from one of `proxies`.
+    pub proxy_protocol: bool,
+    /// Whether text is sent compressed to clients that ask for it.
+    pub compression: bool,
     /// Whether `GET /echo` sends every WebSocket message back to its sender.
     pub echo: bool,
     /// Addresses that send every byte back (RFC 862), to measure the path without a protocol.
@@ -26,10 +37,46 @@ impl Default for Http {
     fn default() -> Self {
         Self {
             addr: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))],
+            unix: Vec::new(),
+            unix_mode: FileMode::default(),
+            proxies: Vec::new(),
+            proxy_protocol: false,
+            compression: true,
             echo: false,
             raw_echo: Vec::new(),
         }
     }
+}
+
+impl Http {
+    /// Whether those who connect by a path are proxies.
+    #[must_use]
+    pub fn trusts_unix(&self) -> bool {
+        self.proxies.contains(&ProxyRange::Unix)
+    }
+}
+
+/// `"a"` or `["a", "b"]`.
+fn one_or_more<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Vec<SocketPath>, D::Error> {
+    struct Visitor;
+
+    impl<'de> serde::de::Visitor<'de> for Visitor {
+        type Value = Vec<SocketPath>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a path or a list of paths")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+            SocketPath::try_from(text.to_owned()).map(|path| vec![path]).map_err(E::custom)
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+            Vec::deserialize(serde::de::value::SeqAccessDeserializer::new(seq))
+        }
+    }
+
+    input.deserialize_any(Visitor)
 }
 
 /// `[rtmp]`
@@ -38,11 +85,13 @@ impl Default for Http {
 pub struct Rtmp {
     /// Addresses that take RTMP publishers; empty turns RTMP off.
     pub addr: Vec<SocketAddr>,
+    /// Whether every connection has to begin with a header of the PROXY protocol, from one of `http.proxies`.
+    pub proxy_protocol: bool,
 }
 
 impl Default for Rtmp {
     fn default() -> Self {
-        Self { addr: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 1935))] }
+        Self { addr: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 1935))], proxy_protocol: false }
     }
 }
 

@@ -262,3 +262,91 @@ fn a_server_nobody_can_address_is_warned_about() {
     assert!(parse(&format!("hosts = [\"a\"]\n{text}")).unwrap().warnings().is_empty());
     assert_eq!(parse("[http]\naddr = []\n[rtmp]\naddr = []").unwrap().warnings().len(), 1);
 }
+
+#[test]
+fn proxies_are_ranges_of_addresses() {
+    let config = parse(
+        "[http]\nproxies = [\"10.0.0.0/8\", \"192.0.2.7\", \"::1/128\", \"2001:db8::/32\", \"0.0.0.0/32\", \"unix\"]",
+    )
+    .unwrap();
+    let covers = |text: &str| {
+        let address = text.parse().unwrap();
+        config.http.proxies.iter().any(|proxy| proxy.covers(address))
+    };
+    for inside in
+        ["10.0.0.0", "10.255.255.255", "::ffff:10.1.2.3", "192.0.2.7", "::1", "2001:db8:ffff::"]
+    {
+        assert!(covers(inside), "{inside}");
+    }
+    for outside in [
+        "11.0.0.0",
+        "9.255.255.255",
+        "192.0.2.6",
+        "127.0.0.1",
+        "::2",
+        "2001:db9::",
+        "::",
+        "::10.0.0.1",
+    ] {
+        assert!(!covers(outside), "{outside}");
+    }
+    assert!(config.http.trusts_unix());
+    assert!(!Http::default().trusts_unix());
+    let everyone = parse("[http]\nproxies = [\"0.0.0.0/0\"]").unwrap();
+    assert!(everyone.http.proxies[0].covers("203.0.113.9".parse().unwrap()));
+    assert!(!everyone.http.proxies[0].covers("2001:db8::1".parse().unwrap()));
+    for wrong in [
+        "",
+        "localhost",
+        "10.0.0.0/33",
+        "10.0.0.0/-1",
+        "10.0.0.0/",
+        "10.0.0.0/8/8",
+        "10.0.0/8",
+        "::/129",
+        "10.0.0.1/8",
+        "2001:db8::1/64",
+        "::ffff:10.0.0.1",
+        "UNIX",
+        "unix:/run/x",
+        "[::1]",
+        "10.0.0.1:80",
+        "10.0.0.0/+8",
+    ] {
+        let text = format!("shards = 1\n[http]\nproxies = [{wrong:?}]");
+        let error = parse(&text).unwrap_err();
+        assert!(error.starts_with("h.toml:3:"), "{wrong}: {error}");
+    }
+    assert_eq!(
+        parse("[http]\nproxy_protocol = true").unwrap_err(),
+        "h.toml:2: http.proxy_protocol: nobody could connect: name the proxies that send the header in http.proxies"
+    );
+    assert!(parse("[http]\nproxies = [\"unix\"]\n[rtmp]\nproxy_protocol = true").is_ok());
+}
+
+#[test]
+fn paths_and_their_modes() {
+    let http = |lines: &str| parse(&format!("[http]\n{lines}")).map(|config| config.http);
+    let one = http("unix = \"/run/h.sock\"").unwrap();
+    assert_eq!(one, http("unix = [\"/run/h.sock\"]").unwrap());
+    assert_eq!((one.unix.len(), one.unix_mode.bits()), (1, 0o660));
+    assert_eq!(http("unix_mode = \"0600\"").unwrap().unix_mode.bits(), 0o600);
+    let longest = format!("/{}", "x".repeat(106));
+    assert!(http(&format!("unix = {longest:?}")).is_ok());
+    for wrong in [
+        "unix = \"\"".to_owned(),
+        "unix = \"h.sock\"".to_owned(),
+        "unix = \"/run/\"".to_owned(),
+        "unix = 1".to_owned(),
+        "unix = [\"/a\", \"/a\"]".to_owned(),
+        format!("unix = \"{longest}x\""),
+        "unix_mode = \"66\"".to_owned(),
+        "unix_mode = \"1660\"".to_owned(),
+        "unix_mode = \"668\"".to_owned(),
+        "unix_mode = \"+66\"".to_owned(),
+        "unix_mode = 660".to_owned(),
+    ] {
+        let error = http(&wrong).unwrap_err();
+        assert!(error.starts_with("h.toml:2:"), "{wrong}: {error}");
+    }
+}

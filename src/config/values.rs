@@ -4,7 +4,9 @@
 //! the line. Not here: how values relate to each other.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -68,6 +70,178 @@ impl<'de> Deserialize<'de> for Count {
         }
 
         deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// Whose word on who asks is believed: addresses with a common prefix, or whoever connects by a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum ProxyRange {
+    /// `"10.0.0.0/8"`, `"::1"`
+    Internet {
+        /// An address of the range; bits behind the prefix are 0.
+        network: IpAddr,
+        /// How many bits all addresses of the range have in common.
+        prefix_bits: u8,
+    },
+    /// `"unix"`
+    Unix,
+}
+
+impl ProxyRange {
+    /// Whether an address is in the range. An IPv4 address in IPv6 clothes counts as what it stands for.
+    #[must_use]
+    pub fn covers(&self, address: IpAddr) -> bool {
+        let Self::Internet { network, prefix_bits } = *self else { return false };
+        match (network, address.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                let differs = network.to_bits() ^ address.to_bits();
+                differs.leading_zeros() >= u32::from(prefix_bits)
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                let differs = network.to_bits() ^ address.to_bits();
+                differs.leading_zeros() >= u32::from(prefix_bits)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl TryFrom<String> for ProxyRange {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "unix" {
+            return Ok(Self::Unix);
+        }
+        let wrong = || {
+            format!(
+                "{text:?} is not a proxy: write an address, a range such as 10.0.0.0/8, or unix"
+            )
+        };
+        let (address, bits) =
+            text.split_once('/').map_or((text.as_str(), None), |(a, b)| (a, Some(b)));
+        let network: IpAddr = address.parse().map_err(|_| wrong())?;
+        if network != network.to_canonical() {
+            return Err(format!(
+                "{text:?}: write the IPv4 address itself, it covers this form of it too"
+            ));
+        }
+        let bits_max: u8 = if network.is_ipv4() { 32 } else { 128 };
+        let prefix_bits = match bits {
+            None => bits_max,
+            Some(bits) => bits
+                .parse()
+                .ok()
+                .filter(|parsed| *parsed <= bits_max && !bits.starts_with('+'))
+                .ok_or_else(wrong)?,
+        };
+        let behind = u32::from(bits_max - prefix_bits);
+        let has_bits_behind = match network {
+            IpAddr::V4(network) => network.to_bits().trailing_zeros() < behind,
+            IpAddr::V6(network) => network.to_bits().trailing_zeros() < behind,
+        };
+        if has_bits_behind {
+            return Err(format!(
+                "{text:?} has bits behind its prefix: is the range or the address meant?"
+            ));
+        }
+        Ok(Self::Internet { network, prefix_bits })
+    }
+}
+
+impl fmt::Display for ProxyRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Internet { network, prefix_bits } => write!(f, "{network}/{prefix_bits}"),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+impl From<ProxyRange> for String {
+    fn from(range: ProxyRange) -> Self {
+        range.to_string()
+    }
+}
+
+/// A path that can be listened on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SocketPath(String);
+
+impl SocketPath {
+    /// The path.
+    #[must_use]
+    pub fn as_path(&self) -> &Path {
+        Path::new(&self.0)
+    }
+}
+
+impl TryFrom<String> for SocketPath {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if !text.starts_with('/') || text.ends_with('/') || text.contains('\0') {
+            return Err(format!("{text:?} cannot be listened on: write a path that begins with /"));
+        }
+        if text.len() > bounds::SOCKET_PATH_BYTES_MAX {
+            let max = bounds::SOCKET_PATH_BYTES_MAX;
+            return Err(format!(
+                "{text:?} is longer than the {max} bytes that the path of a socket may have"
+            ));
+        }
+        Ok(Self(text))
+    }
+}
+
+impl fmt::Display for SocketPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<SocketPath> for String {
+    fn from(path: SocketPath) -> Self {
+        path.0
+    }
+}
+
+/// Who may use a file: three or four octal digits, as chmod takes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FileMode(u16);
+
+impl FileMode {
+    /// The bits.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+impl Default for FileMode {
+    /// The owner and the group.
+    fn default() -> Self {
+        Self(0o660)
+    }
+}
+
+impl TryFrom<String> for FileMode {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let digits = if text.len() == 4 { text.strip_prefix('0').unwrap_or("") } else { &text };
+        let is_octal = digits.len() == 3 && digits.bytes().all(|b| matches!(b, b'0'..=b'7'));
+        u16::from_str_radix(digits, 8).ok().filter(|_| is_octal).map(Self).ok_or_else(|| {
+            format!("{text:?} is not a mode: write three octal digits, such as \"660\"")
+        })
+    }
+}
+
+impl From<FileMode> for String {
+    fn from(mode: FileMode) -> Self {
+        format!("{:03o}", mode.0)
     }
 }
 

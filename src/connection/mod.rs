@@ -76,8 +76,11 @@ pub struct Connection<P> {
     pub stage: Stage,
     /// Why input is not read.
     pub hold: Hold,
-    /// Whether the listener it came by is on the loopback.
+    /// Whether it comes from this machine: by a listener on the loopback or by a path, and not on
+    /// behalf of somebody else.
     pub is_local: bool,
+    /// Whether it comes from a configured proxy, whose word on who asks is believed.
+    pub is_proxy: bool,
 }
 
 impl<P> Connection<P> {
@@ -96,6 +99,7 @@ impl<P> Connection<P> {
             stage: Stage::Open,
             hold: Hold::None,
             is_local,
+            is_proxy: false,
         }
     }
 

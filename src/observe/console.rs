@@ -1,14 +1,13 @@
 //! The files of the console and the examples, inside the binary.
 //!
 //! In: a request's path. Out: the file's bytes with the header values that belong to them. The
-//! files are `web/` as it is in the source, without a build step, so what is served is what is
-//! read; a file belongs here once it is in the table below.
+//! files are `web/` as it is in the source, so what is served is what is read; the build script adds
+//! them in gzip and brotli. A file belongs here once it is in the table below.
 //!
 //! Invariants (tested): every link between the files leads to a file here or a route of the server;
 //! nothing refers to another host, so that it works offline; nothing turns text into HTML.
 //!
-//! Deliberately absent: the state the console polls (`/console/state.json`, made by the server),
-//! and compression (the pages are opened from the machine or the network beside it).
+//! Deliberately absent: the state the console polls (`/console/state.json`, made by the server).
 
 use crate::memory::Payload;
 use std::sync::LazyLock;
@@ -24,8 +23,21 @@ pub struct Asset {
     pub payload: &'static Payload,
     /// For `ETag`, with its quotes; changes exactly when the bytes do.
     pub etag: &'static str,
+    /// The same in gzip, where that is smaller.
+    pub gzip: Option<&'static Coded>,
+    /// The same in brotli, where that is smaller.
+    pub brotli: Option<&'static Coded>,
     /// For `Content-Security-Policy`.
     pub content_security_policy: &'static str,
+}
+
+/// A file in a content coding.
+#[derive(Debug)]
+pub struct Coded {
+    /// The body.
+    pub payload: Payload,
+    /// Another tag for other bytes (RFC 9110 8.8.3.3).
+    pub etag: String,
 }
 
 /// The file at this path (without query), if there is one.
@@ -40,11 +52,14 @@ pub fn asset(path: &str) -> Option<Asset> {
     };
     let index = FILES.iter().position(|file| file.path == path)?;
     let (file, etag, payload) = (FILES.get(index)?, ETAGS.get(index)?, PAYLOADS.get(index)?);
+    let (gzip, brotli) = CODED.get(index)?;
     Some(Asset {
         content_type: file.content_type,
         bytes: file.bytes,
         payload,
         etag,
+        gzip: gzip.as_ref(),
+        brotli: brotli.as_ref(),
         content_security_policy: if path.starts_with("/examples/") {
             EXAMPLES_CONTENT_SECURITY_POLICY
         } else {
@@ -75,6 +90,9 @@ struct File {
     path: &'static str,
     content_type: &'static str,
     bytes: &'static [u8],
+    /// Empty where it is not worth it, as the next.
+    gzip: &'static [u8],
+    brotli: &'static [u8],
 }
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -89,6 +107,8 @@ macro_rules! files {
             path: $path,
             content_type: $content_type,
             bytes: include_bytes!(concat!("../../web", $path)),
+            gzip: include_bytes!(concat!(env!("OUT_DIR"), "/web", $path, ".gz")),
+            brotli: include_bytes!(concat!(env!("OUT_DIR"), "/web", $path, ".br")),
         },)*]
     };
 }
@@ -118,6 +138,19 @@ static PAYLOADS: LazyLock<Vec<Payload>> =
 /// Made once, at the first request: too many bytes to hash while compiling.
 static ETAGS: LazyLock<Vec<String>> =
     LazyLock::new(|| FILES.iter().map(|file| etag(file.bytes)).collect());
+
+/// In gzip and in brotli, in the order of the files; copied once, at the first request.
+static CODED: LazyLock<Vec<(Option<Coded>, Option<Coded>)>> = LazyLock::new(|| {
+    let coded = |file: &File, name: &str, body: &[u8]| {
+        let plain = etag(file.bytes);
+        let etag = format!("{}-{name}\"", plain.trim_end_matches('"'));
+        (!body.is_empty()).then(|| Coded { payload: Payload::copied_from(body), etag })
+    };
+    FILES
+        .iter()
+        .map(|file| (coded(file, "gzip", file.gzip), coded(file, "br", file.brotli)))
+        .collect()
+});
 
 /// FNV-1a over the bytes, and their number. The files are ours, so nobody looks for collisions.
 fn etag(bytes: &[u8]) -> String {
@@ -221,6 +254,25 @@ mod tests {
         for path in ["", "/console/../Cargo.toml", "/console/state.json", "/vendor/", "/CONSOLE/"] {
             assert!(asset(path).is_none(), "{path}");
         }
+    }
+
+    #[test]
+    fn compressed_forms_are_smaller_and_have_tags_of_their_own() {
+        let player = asset("/vendor/hls.min.js").expect("the player");
+        let (gzip, brotli) = (player.gzip.expect("smaller"), player.brotli.expect("smaller"));
+        assert!(brotli.payload.len() < gzip.payload.len());
+        assert!(gzip.payload.len() < player.bytes.len() / 2);
+        let etags: HashSet<&str> = [player.etag, &gzip.etag, &brotli.etag].into();
+        assert_eq!(etags.len(), 3);
+        for etag in etags {
+            assert!(etag.starts_with('"') && etag.ends_with('"') && etag.matches('"').count() == 2);
+        }
+        let short = asset("/examples/chat.html").expect("the example");
+        assert!(short.bytes.len() < 1400 && short.gzip.is_none() && short.brotli.is_none());
+        let mut unpacked = Vec::new();
+        let mut reader = flate2::read::GzDecoder::new(&gzip.payload[..]);
+        std::io::Read::read_to_end(&mut reader, &mut unpacked).expect("gzip");
+        assert_eq!(unpacked, player.bytes);
     }
 
     #[test]

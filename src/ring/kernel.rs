@@ -18,8 +18,9 @@ use io_uring::squeue::Flags;
 use io_uring::types::{DestinationSlot, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{Builder, IoUring, cqueue, opcode, squeue};
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -97,6 +98,7 @@ enum Kind {
     Shutdown,
     Close,
     Wake,
+    Install,
 }
 
 impl Kind {
@@ -111,6 +113,7 @@ impl Kind {
             7 => Self::Shutdown,
             8 => Self::Close,
             9 => Self::Wake,
+            10 => Self::Install,
             _ => Self::Silent,
         }
     }
@@ -174,7 +177,7 @@ impl KernelRing {
 
     /// Where each listener listens.
     #[must_use]
-    pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
+    pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().flatten().map(Listener::address).collect()
     }
 
@@ -401,6 +404,18 @@ impl KernelRing {
     }
 }
 
+/// Asks a descriptor that was installed for this, and closes it.
+fn peer_address(installed: i32) -> Option<SocketAddr> {
+    if installed < 0 {
+        return None;
+    }
+    // SAFETY: the kernel has just installed this descriptor for the op that asked for it (no error,
+    // so not negative), and nothing else in the process knows its number.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(installed) };
+    let address = rustix::net::getpeername(&descriptor).ok()??;
+    SocketAddr::try_from(address).ok()
+}
+
 /// Results of an enter that are part of normal life: the time was up, a signal came, or completions
 /// have to be reaped first.
 fn passable(result: io::Result<()>) -> Result<(), RingError> {
@@ -469,6 +484,12 @@ impl Ring for KernelRing {
             Op::CancelAccept { listener, cell } => {
                 let sqe = opcode::AsyncCancel::new(Self::accept_data(listener)).build();
                 self.submit(cell, &sqe.user_data(user_data(Kind::Silent, Key::NONE)))
+            }
+            Op::PeerAddress { socket, token } => {
+                // No op asks a direct descriptor for its peer; an ordinary one for the same socket
+                // answers and is closed at once (Linux 6.8).
+                let sqe = opcode::FixedFdInstall::new(Fixed(socket.slot()), 0).build();
+                self.submit(socket.cell(), &sqe.user_data(user_data(Kind::Install, token)))
             }
             Op::Poll { socket, token } => {
                 let events = (libc::POLLIN | libc::POLLRDHUP) as u32;
@@ -589,6 +610,10 @@ impl Ring for KernelRing {
                 }
                 Kind::Accept => {
                     return Some(self.accepted(cell, ListenerId(key.index as u8), result, more));
+                }
+                Kind::Install => {
+                    let address = peer_address(result).map(Box::new);
+                    return Some(Completion::PeerAddress { token: key, address });
                 }
                 Kind::Writable => return Some(Completion::Writable { token: key }),
                 Kind::Shutdown => return Some(Completion::ShutDown { token: key }),

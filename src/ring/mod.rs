@@ -23,6 +23,7 @@ pub use listener::{Listener, ListenerOptions, listeners_from_environment};
 
 use crate::memory::{Key, Lease, Spans};
 use crate::time::Now;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,6 +88,13 @@ pub enum Op {
     CloseListener {
         /// Which.
         listener: ListenerId,
+    },
+    /// Say from where the peer connected. Needed once for a connection, where a rule goes by it.
+    PeerAddress {
+        /// The socket.
+        socket: Socket,
+        /// The connection.
+        token: Token,
     },
     /// Say when there is something to receive or the peer closed its half (multishot).
     Poll {
@@ -196,6 +204,13 @@ pub enum Completion {
         cell: Cell,
         /// Why, when it was not asked for.
         failure: Failure,
+    },
+    /// From where the peer connected.
+    PeerAddress {
+        /// The connection.
+        token: Token,
+        /// `None` when the peer is gone already, or came by no internet address.
+        address: Option<Box<SocketAddr>>,
     },
     /// There is something to receive, or an end of stream.
     Readable {

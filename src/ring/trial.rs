@@ -61,6 +61,7 @@ pub fn trial() -> Result<Features, RingError> {
         opcode::Shutdown::CODE,
         opcode::AsyncCancel::CODE,
         opcode::Close::CODE,
+        opcode::FixedFdInstall::CODE,
     ];
     Ok(Features {
         min_wait: ring.params().is_feature_min_timeout(),

@@ -51,7 +51,7 @@ pub(super) fn receive(
             Progress::step(consumed)
         }
         Err(error) => {
-            tracing::debug!(connection = ?context.token, %error, "HTTP peer broke the protocol");
+            tracing::debug!(connection = ?context.token, peer = ?context.peer(), %error, "HTTP peer broke the protocol");
             context.counters.protocol_errors.add(1);
             let message = error.to_string();
             let response = ErrorResponse::closing(error.status(), error.code(), &message);
@@ -152,7 +152,9 @@ impl Answer {
             status,
             code,
             version: request.version(),
-            keep_alive: request.keep_alive(),
+            // Who waits for 100 and gets another answer may leave out the body or send it all the
+            // same (RFC 9110 10.1.1): where the next request begins is not known.
+            keep_alive: request.keep_alive() && !request.expects_continue(),
             is_head: request.method() == Method::Head,
         }
     }
@@ -170,14 +172,28 @@ pub(super) fn answer_with(
     body: &[u8],
     context: &mut Context<'_>,
 ) {
+    answer_with_headers(connection, answer, content_type, &[], body, context);
+}
+
+/// The same with further header fields; HEAD gets them and the body's length.
+pub(super) fn answer_with_headers(
+    connection: &mut Connection,
+    answer: &Answer,
+    content_type: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+    context: &mut Context<'_>,
+) {
     let persistence = answer.persistence(context.draining);
     context.scratch.clear();
     Head::start(context.scratch, answer.status, context.date)
         .content_type(content_type)
         .content_length(body.len() as u64)
         .header("Cache-Control", "no-store")
+        .headers(headers)
         .persistence(answer.version, persistence)
         .finish();
+    let body = if answer.is_head { &[] } else { body };
     connection.outbox.push(context.arena.append(&[context.scratch, body]));
     after_answer(connection, persistence);
 }

@@ -6,14 +6,17 @@
 
 use super::Context;
 use super::http::{Answer, after_answer, refuse_with};
+use crate::compress::{TEXT_BYTES_MAX, TEXT_BYTES_MIN};
 use crate::connection::Hold;
 use crate::limits::LIVE_WAIT_MS;
 use crate::live::{Found, Lookup, Resource, StreamName};
 use crate::memory::Span;
 use crate::session::{Conditions, Connection, Protocol, Waiting};
+use http1::coding::{Coding, negotiate};
 use http1::range::{self, ByteRange, ContentRange, Selection};
 use http1::response::Head;
 use http1::{Method, Request};
+use std::sync::Arc;
 
 /// Header fields of every answer to a player (any site may play).
 pub(super) const CORS: &[(&str, &str)] = &[
@@ -31,6 +34,10 @@ impl Conditions {
             range: kept("range"),
             if_range: kept("if-range"),
             if_none_match: kept("if-none-match"),
+            coding: negotiate(
+                request.header_lines("accept-encoding"),
+                &[Coding::Gzip, Coding::Identity],
+            ),
             version: request.version(),
             keep_alive: request.keep_alive(),
         }
@@ -142,6 +149,10 @@ fn send(
     conditions: &Conditions,
     context: &mut Context<'_>,
 ) {
+    if let Some(small) = compressed(resource, conditions, context) {
+        send_compressed(connection, resource, &small, conditions, context);
+        return;
+    }
     let length = resource.body.len();
     let is_current = conditions
         .if_none_match
@@ -166,6 +177,7 @@ fn send(
         Selection::Unsatisfiable => (416, None),
     };
     let persistence = conditions.answer(status, "").persistence(context.draining);
+    let varies = is_compressible(resource, context);
     let body_bytes = match (status, part) {
         (304 | 416, _) => 0,
         (_, Some(part)) => part.length(),
@@ -179,6 +191,9 @@ fn send(
         .header("Last-Modified", http1::imf_fixdate(modified));
     if !resource.etag.is_empty() {
         head = head.header("ETag", &resource.etag);
+    }
+    if varies {
+        head = head.header("Vary", "Accept-Encoding");
     }
     if status != 304 {
         head = head
@@ -194,6 +209,62 @@ fn send(
     if !conditions.is_head && body_bytes > 0 {
         push_body(connection, resource, part);
     }
+    after_answer(connection, persistence);
+}
+
+/// Playlists and manifests that are long; media never is, and so are init sections.
+fn is_compressible(resource: &Resource, context: &Context<'_>) -> bool {
+    let is_text = matches!(resource.content_type, hls::CONTENT_TYPE | dash::CONTENT_TYPE);
+    let long = TEXT_BYTES_MIN as u64..=TEXT_BYTES_MAX as u64;
+    context.settings.config.http.compression && is_text && long.contains(&resource.body.len())
+}
+
+/// The body in gzip, where it is wanted and worth it. A range is one of the plain bytes.
+fn compressed(
+    resource: &Resource,
+    conditions: &Conditions,
+    context: &mut Context<'_>,
+) -> Option<Arc<[u8]>> {
+    let is_wanted = conditions.coding == Some(Coding::Gzip) && conditions.range.is_none();
+    let [text] = resource.body.pieces() else { return None };
+    (is_wanted && is_compressible(resource, context)).then(|| context.texts.gzip(text)).flatten()
+}
+
+fn send_compressed(
+    connection: &mut Connection,
+    resource: &Resource,
+    small: &[u8],
+    conditions: &Conditions,
+    context: &mut Context<'_>,
+) {
+    // Other bytes have another tag (RFC 9110 8.8.3.3).
+    let etag = resource.etag.strip_suffix('"').map(|tag| format!("{tag}-gzip\""));
+    let is_current = conditions
+        .if_none_match
+        .as_ref()
+        .zip(etag.as_ref())
+        .is_some_and(|(value, etag)| range::if_none_match_names(value, etag));
+    let status = if is_current { 304 } else { 200 };
+    let persistence = conditions.answer(status, "").persistence(context.draining);
+    let modified = u64::try_from(resource.last_modified.unix_seconds()).unwrap_or(0);
+    context.scratch.clear();
+    let mut head = Head::start(context.scratch, status, context.date)
+        .headers(CORS)
+        .header_display("Cache-Control", resource.cache_control)
+        .header("Last-Modified", http1::imf_fixdate(modified))
+        .header("Vary", "Accept-Encoding");
+    if let Some(etag) = &etag {
+        head = head.header("ETag", etag);
+    }
+    if !is_current {
+        head = head
+            .content_type(resource.content_type)
+            .header("Content-Encoding", "gzip")
+            .content_length(small.len() as u64);
+    }
+    head.persistence(conditions.version, persistence).finish();
+    let body = if is_current || conditions.is_head { &[] } else { small };
+    connection.outbox.push(context.arena.append(&[context.scratch, body]));
     after_answer(connection, persistence);
 }
 

@@ -9,6 +9,7 @@ mod event_stream;
 mod http;
 mod live_files;
 mod protocol;
+mod proxy;
 mod routes;
 mod rtmp;
 mod settings;
@@ -20,6 +21,7 @@ pub use protocol::{
 };
 pub use settings::Settings;
 
+use crate::compress::Texts;
 use crate::connection::{Hold, Stage};
 use crate::fanout::{Format, Position, Resolution};
 use crate::hub::{Hub, PublishError};
@@ -27,6 +29,8 @@ use crate::live::{Directory, StreamName};
 use crate::memory::{Arena, Key};
 use crate::observe::{Board, Counters};
 use crate::time::Now;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 /// One peer of this server.
 pub type Connection = crate::connection::Connection<Protocol>;
@@ -50,6 +54,11 @@ pub struct Context<'a> {
     pub arena: &'a mut Arena,
     /// A buffer to build replies in; its content is no one's between two calls.
     pub scratch: &'a mut Vec<u8>,
+    /// From where connections come, where a rule or a log asked for it and it is not the loopback:
+    /// beside the connections, because most have none.
+    pub addresses: &'a mut BTreeMap<Key, SocketAddr>,
+    /// Compresses long texts.
+    pub texts: &'a mut Texts,
     /// What the operator decided.
     pub settings: &'a Settings,
     /// The shard's counts.
@@ -60,6 +69,13 @@ pub struct Context<'a> {
     pub entropy: u64,
     /// Whether the server is going away.
     pub draining: bool,
+}
+
+impl Context<'_> {
+    /// From where the connection comes, as far as it is known; for the log.
+    fn peer(&self) -> Option<SocketAddr> {
+        self.addresses.get(&self.token).copied()
+    }
 }
 
 /// Reads `input`, which arrived and was not consumed; says how much of it was.
@@ -77,6 +93,7 @@ pub fn receive(
         }
         let rest = &mut input[consumed..];
         let progress = match &connection.protocol {
+            Protocol::Proxied(_) => proxy::receive(connection, rest, context),
             Protocol::Http(_) => http::receive(connection, rest, storage, context),
             Protocol::WebSocket(_) => websocket::receive(connection, rest, context),
             Protocol::EventStream => event_stream::receive(rest),
@@ -111,6 +128,15 @@ impl Progress {
     }
 }
 
+/// It is known from where the peer connected, before anything of it was read.
+pub fn on_peer_address(
+    connection: &mut Connection,
+    address: Option<SocketAddr>,
+    context: &mut Context<'_>,
+) {
+    proxy::on_address(connection, address, context);
+}
+
 /// The peer closed its half.
 pub fn on_end_of_stream(connection: &mut Connection, context: &mut Context<'_>) {
     match &connection.protocol {
@@ -119,7 +145,11 @@ pub fn on_end_of_stream(connection: &mut Connection, context: &mut Context<'_>) 
             // The answer may still be wanted: the peer only closed its half.
             return;
         }
-        Protocol::Http(_) | Protocol::WebSocket(_) | Protocol::EventStream | Protocol::Echo => {}
+        Protocol::Proxied(_)
+        | Protocol::Http(_)
+        | Protocol::WebSocket(_)
+        | Protocol::EventStream
+        | Protocol::Echo => {}
     }
     connection.close();
 }
@@ -129,6 +159,7 @@ pub fn on_closed(connection: &mut Connection, context: &mut Context<'_>) {
     if matches!(connection.protocol, Protocol::Rtmp(_)) {
         rtmp::on_closed(connection, context);
     }
+    context.addresses.remove(&context.token);
     context.hub.unsubscribe_all(&mut connection.subscriptions, context.now.monotonic);
 }
 
@@ -143,6 +174,7 @@ pub fn on_timer(connection: &mut Connection, context: &mut Context<'_>) -> u64 {
         Stage::Open => {}
     }
     match &connection.protocol {
+        Protocol::Proxied(_) => proxy::on_timer(connection),
         Protocol::Http(_) => http::on_timer(connection, context),
         Protocol::WebSocket(_) => websocket::on_timer(connection, context),
         Protocol::EventStream => event_stream::on_timer(connection, context),
@@ -229,6 +261,6 @@ pub fn on_drain(connection: &mut Connection, context: &mut Context<'_>) {
         }
         Protocol::EventStream => event_stream::on_drain(connection, context),
         Protocol::Rtmp(_) => rtmp::on_drain(connection, context),
-        Protocol::Echo => connection.close(),
+        Protocol::Proxied(_) | Protocol::Echo => connection.close(),
     }
 }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 /// What a connection speaks.
 #[derive(Debug)]
 pub enum Protocol {
+    /// The PROXY protocol's header, then what the role begins with.
+    Proxied(Role),
     /// HTTP/1.1.
     Http(HttpState),
     /// WebSocket, after an upgrade.
@@ -40,7 +42,11 @@ impl Protocol {
             Self::Rtmp(state) => {
                 state.publishing.as_ref().is_some_and(|publishing| publishing.accepted)
             }
-            Self::Http(_) | Self::WebSocket(_) | Self::EventStream | Self::Echo => false,
+            Self::Proxied(_)
+            | Self::Http(_)
+            | Self::WebSocket(_)
+            | Self::EventStream
+            | Self::Echo => false,
         }
     }
 }
@@ -125,6 +131,8 @@ pub struct Conditions {
     pub if_range: Option<Box<[u8]>>,
     /// `If-None-Match`.
     pub if_none_match: Option<Box<[u8]>>,
+    /// The coding that the client would take a text in; none if it takes none.
+    pub coding: Option<http1::coding::Coding>,
     /// How to answer.
     pub version: http1::Version,
     /// Whether the connection goes on after the answer.

@@ -1,6 +1,9 @@
 //! Which path is what: the table of `GET /ws/{channel}` and its likes.
 
-use super::http::{self, Answer, after_answer, answer_with, refuse, refuse_with};
+use super::http::{
+    self, Answer, after_answer, answer_with, answer_with_headers, refuse, refuse_with,
+};
+use super::proxy::{Asker, asker};
 use super::{Context, event_stream, live_files};
 use crate::fanout::{Format, Position, PublicationKind, Sink, SubscribeOptions};
 use crate::hub::check_channel_name;
@@ -9,10 +12,12 @@ use crate::live::StreamName;
 use crate::memory::Span;
 use crate::observe::{console, exposition};
 use crate::session::{Collecting, Conditions, Connection, Protocol, PublishRequest};
-use http1::origin::{Scheme, check_host, check_origin};
+use http1::coding::{Coding, negotiate};
+use http1::origin::{check_host, check_origin};
 use http1::response::{CONTINUE, Head};
 use http1::target::{decode_query, decode_segment, query_pairs};
 use http1::{Framing, Method, Request, Version};
+use smallvec::SmallVec;
 use std::sync::Arc;
 use websocket::handshake;
 
@@ -21,7 +26,11 @@ const JSON_SUBPROTOCOL: &str = "headwater.json";
 
 /// Answers a request, or begins what answers it.
 pub(super) fn route(connection: &mut Connection, request: &Request<'_>, context: &mut Context<'_>) {
-    if let Err(refusal) = check_host(request.authority(), &context.settings.config.hosts) {
+    let asker = asker(connection, request, context);
+    let hosts = &context.settings.config.hosts;
+    // A page that rebinds its name can send X-Forwarded-Host, so that alone is not enough.
+    let served = check_host(asker.inner, hosts).and_then(|()| check_host(asker.authority, hosts));
+    if let Err(refusal) = served {
         let answer = Answer::to(request, refusal.status(), refusal.code());
         refuse(connection, &answer, &refusal.to_string(), context);
         return;
@@ -88,9 +97,9 @@ fn origin_allowed(
     context: &mut Context<'_>,
 ) -> bool {
     let origins = request.header_lines("origin");
-    let scheme = if request.came_through_proxy() { Scheme::Either } else { Scheme::Http };
+    let Asker { authority, scheme, .. } = asker(connection, request, context);
     let allowed = &context.settings.config.origins;
-    if let Err(refusal) = check_origin(origins, request.authority(), scheme, allowed) {
+    if let Err(refusal) = check_origin(origins, authority, scheme, allowed) {
         let answer = Answer::to(request, refusal.status(), refusal.code());
         refuse(connection, &answer, &refusal.to_string(), context);
         return false;
@@ -216,7 +225,7 @@ fn subscribe_events(
         refuse(connection, &answer, "this request has no body", context);
         return;
     }
-    let mut channels = smallvec::SmallVec::new();
+    let mut channels = SmallVec::new();
     if segment.is_empty() {
         let pairs = query_pairs(request.query().unwrap_or(""));
         for (_, value) in pairs.filter(|(name, _)| *name == "channel") {
@@ -396,24 +405,52 @@ fn answer_body(
     context: &mut Context<'_>,
 ) {
     let answer = Answer::to(request, status, "");
-    if request.method() == Method::Head {
-        let persistence = answer.persistence(context.draining);
-        context.scratch.clear();
-        Head::start(context.scratch, status, context.date)
-            .content_type(content_type)
-            .content_length(body.len() as u64)
-            .persistence(request.version(), persistence)
-            .finish();
-        connection.outbox.push(context.arena.append(&[context.scratch]));
-        after_answer(connection, persistence);
-        return;
-    }
     answer_with(connection, &answer, content_type, body, context);
+}
+
+/// What may be compressed differs by what the client accepts, also when it is not.
+const VARY: (&str, &str) = ("Vary", "Accept-Encoding");
+
+/// Answers with a text that is compressed where it is long and the client accepts it.
+fn answer_text(
+    connection: &mut Connection,
+    request: &Request<'_>,
+    content_type: &str,
+    text: &[u8],
+    context: &mut Context<'_>,
+) {
+    let small = match accepted(request, &[Coding::Gzip, Coding::Identity], context) {
+        Some(Coding::Gzip) => context.texts.gzip_once(text),
+        Some(_) => None,
+        None => return not_acceptable(connection, request, context),
+    };
+    let answer = Answer::to(request, 200, "");
+    match small {
+        Some(small) => {
+            let headers = [("Content-Encoding", "gzip"), VARY];
+            answer_with_headers(connection, &answer, content_type, &headers, &small, context);
+        }
+        None => answer_with_headers(connection, &answer, content_type, &[VARY], text, context),
+    }
+}
+
+/// The coding to answer in; none when the client accepts none that there is.
+fn accepted(request: &Request<'_>, available: &[Coding], context: &Context<'_>) -> Option<Coding> {
+    if !context.settings.config.http.compression {
+        return Some(Coding::Identity);
+    }
+    negotiate(request.header_lines("accept-encoding"), available)
+}
+
+fn not_acceptable(connection: &mut Connection, request: &Request<'_>, context: &mut Context<'_>) {
+    let answer = Answer::to(request, 406, "not_acceptable");
+    let text = "this is sent in gzip, br or as it is (identity), and Accept-Encoding refuses these";
+    refuse_with(connection, &answer, text, &[VARY], context);
 }
 
 /// Whether the operator's own data may be shown: to this machine, not through a proxy, or with a key.
 fn is_operator(connection: &Connection, request: &Request<'_>, context: &Context<'_>) -> bool {
-    if connection.is_local && !request.came_through_proxy() {
+    if asker(connection, request, context).is_local {
         return true;
     }
     let bearer = request.header("authorization").and_then(|value| value.strip_prefix(b"Bearer "));
@@ -440,21 +477,15 @@ fn operator_only(
 fn metrics(connection: &mut Connection, request: &Request<'_>, context: &mut Context<'_>) {
     if operator_only(connection, request, context) {
         let text = exposition::render(context.board);
-        answer_body(
-            connection,
-            request,
-            200,
-            "text/plain; version=0.0.4; charset=utf-8",
-            text.as_bytes(),
-            context,
-        );
+        let content_type = "text/plain; version=0.0.4; charset=utf-8";
+        answer_text(connection, request, content_type, text.as_bytes(), context);
     }
 }
 
 fn state(connection: &mut Connection, request: &Request<'_>, context: &mut Context<'_>) {
     if operator_only(connection, request, context) {
         let text = context.board.state_json(context.now);
-        answer_body(connection, request, 200, "application/json", text.as_bytes(), context);
+        answer_text(connection, request, "application/json", text.as_bytes(), context);
     }
 }
 
@@ -464,24 +495,49 @@ fn asset(connection: &mut Connection, request: &Request<'_>, context: &mut Conte
         refuse(connection, &answer, "there is nothing at this path", context);
         return;
     };
+    let available: SmallVec<[Coding; 3]> = [
+        asset.brotli.map(|_| Coding::Brotli),
+        asset.gzip.map(|_| Coding::Gzip),
+        Some(Coding::Identity),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let Some(coding) = accepted(request, &available, context) else {
+        not_acceptable(connection, request, context);
+        return;
+    };
+    let coded = match coding {
+        Coding::Brotli => asset.brotli,
+        Coding::Gzip => asset.gzip,
+        Coding::Identity => None,
+    };
+    let (payload, etag) =
+        coded.map_or((asset.payload, asset.etag), |coded| (&coded.payload, coded.etag.as_str()));
     let is_current = request
         .header("if-none-match")
-        .is_some_and(|value| http1::range::if_none_match_names(value, asset.etag));
+        .is_some_and(|value| http1::range::if_none_match_names(value, etag));
     let status = if is_current { 304 } else { 200 };
     let persistence = Answer::to(request, status, "").persistence(context.draining);
     context.scratch.clear();
     let mut head = Head::start(context.scratch, status, context.date)
-        .header("ETag", asset.etag)
+        .header("ETag", etag)
         .header("Cache-Control", "no-cache")
         .header("Content-Security-Policy", asset.content_security_policy)
         .header("X-Content-Type-Options", "nosniff");
+    if available.len() > 1 {
+        head = head.headers(&[VARY]);
+    }
     if !is_current {
-        head = head.content_type(asset.content_type).content_length(asset.bytes.len() as u64);
+        head = head.content_type(asset.content_type).content_length(payload.len() as u64);
+        if let Some(name) = coded.and_then(|_| coding.name()) {
+            head = head.header("Content-Encoding", name);
+        }
     }
     head.persistence(request.version(), persistence).finish();
     connection.outbox.push(context.arena.append(&[context.scratch]));
     if !is_current && request.method() != Method::Head {
-        connection.outbox.push(Span::from_payload(asset.payload.clone()));
+        connection.outbox.push(Span::from_payload(payload.clone()));
     }
     after_answer(connection, persistence);
 }

@@ -158,7 +158,7 @@ fn on_publish(
         http1::target::query_pairs(query).find(|(name, _)| *name == "key").map(|(_, value)| value)
     });
     if !context.settings.config.auth.may_publish(peer, stream.app(), stream.name(), key) {
-        tracing::info!(%stream, "RTMP publisher without a fitting key refused");
+        tracing::info!(%stream, peer = ?context.peer(), "RTMP publisher without a fitting key refused");
         let text = "this stream needs a key: publish to NAME?key=KEY";
         machine.reject_publish(asked.message_stream, PublishRejection::Denied, text, out);
         return;
@@ -193,7 +193,8 @@ pub(super) fn on_answer(
     {
         if accepted {
             publishing.accepted = true;
-            tracing::info!(%stream, connection = ?context.token, "publisher came");
+            let peer = context.peer();
+            tracing::info!(%stream, connection = ?context.token, ?peer, "publisher came");
             machine.accept_publish(publishing.message_stream, &mut out);
         } else {
             let text = "someone publishes this stream already";

@@ -236,6 +236,14 @@ impl<R: Ring> Shard<R> {
             Completion::AcceptEnded { listener, failure, .. } => {
                 self.acceptor.on_ended(listener, failure, self.world.now.monotonic);
             }
+            Completion::PeerAddress { token, address } => {
+                if let Some(peer) = self.peers.get_mut(token) {
+                    let mut context = self.world.context(token);
+                    let address = address.map(|address| *address);
+                    session::on_peer_address(&mut peer.connection, address, &mut context);
+                }
+                self.arm_poll(token);
+            }
             Completion::Readable { token, more, failure } => self.on_readable(token, more, failure),
             Completion::Writable { token } => {
                 if let Some(peer) = self.peers.get_mut(token) {
@@ -261,12 +269,18 @@ impl<R: Ring> Shard<R> {
         self.acceptor.on_accepted(socket, &mut self.ring);
         let info = self.acceptor.info(listener);
         let counters = self.world.counters();
-        let connection = Connection::new(
-            Protocol::new(info.role),
+        let protocol = if info.proxy_protocol {
+            Protocol::Proxied(info.role)
+        } else {
+            Protocol::new(info.role)
+        };
+        let mut connection = Connection::new(
+            protocol,
             info.is_local,
             self.world.transport,
             self.world.now.monotonic,
         );
+        connection.is_proxy = info.is_proxy;
         let armed = Armed::default();
         if self.world.draining {
             self.push(Op::Close { socket, token: Key::NONE, armed });
@@ -277,7 +291,12 @@ impl<R: Ring> Shard<R> {
                 counters.accepted.add(1);
                 counters.connections.set(self.peers.len() as u64);
                 self.wheel.schedule(key, first_deadline_ms(), self.world.now.monotonic);
-                self.arm_poll(key);
+                if info.asks_address {
+                    // Nothing is read before it is known who speaks.
+                    self.push(Op::PeerAddress { socket, token: key });
+                } else {
+                    self.arm_poll(key);
+                }
             }
             Err(_) => {
                 counters.refused_full.add(1);

@@ -1,11 +1,14 @@
 //! A connection and what of it is in flight in the ring.
 
 use crate::connection::Stage;
-use crate::limits::{HOT_IDLE_MS, HOT_RECEIVES, SEND_STALL_MS};
+use crate::limits::{
+    HOT_IDLE_MS, HOT_RECEIVES, SEND_PROGRESS_BYTES_MIN, SEND_STALL_MS, TIMER_TICK_MS,
+};
 use crate::memory::Spans;
 use crate::ring::{Armed, Socket};
 use crate::session::Connection;
 use crate::time::Monotonic;
+use std::num::NonZeroU32;
 
 /// A connection, its socket and its ops in flight.
 #[derive(Debug)]
@@ -15,8 +18,11 @@ pub(super) struct Peer {
     pub(super) socket: Socket,
     /// What a short send left, to be sent before anything else.
     pub(super) resend: Option<Box<Spans>>,
-    /// Since when a send makes no progress, in milliseconds of the monotonic clock.
-    pub(super) resend_since_ms: Option<u32>,
+    /// Since when a send makes no progress to speak of, in milliseconds of the monotonic clock; an
+    /// even one is made the odd one before it, so that it is never 0.
+    pub(super) resend_since_ms: Option<NonZeroU32>,
+    /// What was sent since then.
+    pub(super) resend_bytes: u32,
     pub(super) poll_armed: bool,
     pub(super) writable_armed: bool,
     pub(super) many_armed: bool,
@@ -49,6 +55,7 @@ impl Peer {
             socket,
             resend: None,
             resend_since_ms: None,
+            resend_bytes: 0,
             poll_armed: false,
             writable_armed: false,
             many_armed: false,
@@ -118,10 +125,29 @@ impl Peer {
         }
     }
 
-    /// Whether it has taken nothing of what we send for too long.
+    /// Some of what was to be sent was taken, not all. A reader of a byte a second makes no
+    /// progress. Says after how many milliseconds it is stalled if that does not change.
+    pub(super) fn on_short_send(&mut self, sent: usize, now: Monotonic) -> u64 {
+        let now_ms = now.as_millis() as u32;
+        let sent = u32::try_from(sent).unwrap_or(u32::MAX);
+        self.resend_bytes = self.resend_bytes.saturating_add(sent);
+        let is_progress = self.resend_bytes >= SEND_PROGRESS_BYTES_MIN;
+        let elapsed_ms = match self.resend_since_ms {
+            Some(since_ms) if !is_progress => now_ms.wrapping_sub(since_ms.get()),
+            _ => {
+                self.resend_since_ms = NonZeroU32::new(now_ms.wrapping_sub(1) | 1);
+                self.resend_bytes = 0;
+                0
+            }
+        };
+        // A timer may fire a tick early, and then it would find nothing to do.
+        SEND_STALL_MS.saturating_sub(u64::from(elapsed_ms)) + TIMER_TICK_MS
+    }
+
+    /// Whether it has taken next to nothing of what we send for too long.
     pub(super) fn is_stalled(&self, now: Monotonic) -> bool {
         self.resend_since_ms.is_some_and(|since| {
-            u64::from((now.as_millis() as u32).wrapping_sub(since)) + 1 >= SEND_STALL_MS
+            u64::from((now.as_millis() as u32).wrapping_sub(since.get())) + 1 >= SEND_STALL_MS
         })
     }
 }

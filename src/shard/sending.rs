@@ -5,7 +5,7 @@
 
 use super::Shard;
 use crate::connection::Stage;
-use crate::limits::{LINGER_MS, PULL_BYTES_MAX, SEND_STALL_MS, SINKS_PER_TURN};
+use crate::limits::{LINGER_MS, PULL_BYTES_MAX, SINKS_PER_TURN};
 use crate::memory::{Key, Spans};
 use crate::ring::{Failure, Op, Ring};
 use crate::session;
@@ -137,14 +137,12 @@ impl<R: Ring> Shard<R> {
         };
         self.world.counters().bytes_out.add(sent as u64);
         if unsent.is_some() {
-            if sent > 0 || peer.resend_since_ms.is_none() {
-                peer.resend_since_ms = Some(self.world.now_ms);
-            }
+            let stalled_after_ms = peer.on_short_send(sent, self.world.now.monotonic);
             peer.resend = unsent;
             peer.writable_armed = true;
             let socket = peer.socket;
             self.push(Op::PollWritable { socket, token: key });
-            self.wheel.bring_forward(key, SEND_STALL_MS, self.world.now.monotonic);
+            self.wheel.bring_forward(key, stalled_after_ms, self.world.now.monotonic);
             return;
         }
         peer.resend_since_ms = None;

@@ -1,6 +1,7 @@
 //! What a shard's connections share: hub, live streams, arena, settings, time.
 
 use super::mail::{Mail, MediaSource};
+use crate::compress::Texts;
 use crate::connection::{Role, Transport};
 use crate::fanout::PublicationKind;
 use crate::hub::{Draft, Hub};
@@ -11,17 +12,34 @@ use crate::memory::{Arena, Key};
 use crate::observe::{Board, ChannelState, Counters, ShardBoard, StreamState, TrackState};
 use crate::session::{Context, Settings};
 use crate::time::Now;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 const _: () = assert!(HTTP_HEAD_MS <= RTMP_SETUP_MS, "one first deadline serves both");
 
 /// What a shard knows of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct ListenerInfo {
     /// What its connections begin with.
     pub role: Role,
-    /// Whether it listens on the loopback.
+    /// Whether it listens on the loopback or on a path.
     pub is_local: bool,
+    /// Whether its connections come from a configured proxy by what it listens on alone.
+    pub is_proxy: bool,
+    /// Whether a rule or a log goes by the addresses of its peers.
+    pub asks_address: bool,
+    /// Whether its connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+}
+
+impl ListenerInfo {
+    /// A listener on the loopback without proxies.
+    #[must_use]
+    pub const fn local(role: Role) -> Self {
+        Self { role, is_local: true, is_proxy: false, asks_address: false, proxy_protocol: false }
+    }
 }
 
 /// What a shard is made with.
@@ -56,6 +74,8 @@ pub(super) struct World {
     /// This shard's part of it.
     own: Arc<ShardBoard>,
     scratch: Vec<u8>,
+    texts: Texts,
+    addresses: BTreeMap<Key, SocketAddr>,
     date: [u8; http1::DATE_BYTES],
     date_second: i64,
     ticked_second: u64,
@@ -80,6 +100,8 @@ impl World {
             now_ms: 0,
             draining: false,
             scratch: Vec::new(),
+            texts: Texts::default(),
+            addresses: BTreeMap::new(),
             date: [b' '; http1::DATE_BYTES],
             date_second: i64::MIN,
             ticked_second: 0,
@@ -122,6 +144,8 @@ impl World {
             live: &mut self.live,
             arena: &mut self.arena,
             scratch: &mut self.scratch,
+            texts: &mut self.texts,
+            addresses: &mut self.addresses,
             settings: &self.settings,
             counters: &self.own.counters,
             board: &self.board,
@@ -255,6 +279,6 @@ impl World {
     }
 
     pub(super) fn resident_bytes(&self) -> usize {
-        self.hub.resident_bytes() + self.arena.resident_bytes()
+        self.hub.resident_bytes() + self.arena.resident_bytes() + self.texts.resident_bytes()
     }
 }

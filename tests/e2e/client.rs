@@ -182,9 +182,14 @@ impl WebSocket {
         let mut bytes = Vec::with_capacity(256);
         write_request(&mut bytes, &request, &key);
         stream.write_all(&bytes).expect("the server reads");
+        Self::upgraded(stream, &request, &key)
+    }
+
+    /// Over a connection on which the upgrade was asked for.
+    pub(crate) fn upgraded(mut stream: TcpStream, request: &ClientRequest<'_>, key: &Key) -> Self {
         let mut pending = Vec::new();
         loop {
-            if let Some(accepted) = read_response(&pending, &request, &key).expect("an upgrade") {
+            if let Some(accepted) = read_response(&pending, request, key).expect("an upgrade") {
                 pending.drain(..accepted.consumed);
                 break;
             }

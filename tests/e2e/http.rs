@@ -286,3 +286,115 @@ fn check_names_file_and_line() {
     std::fs::write(&path, printed).expect("the target directory is writable");
     assert_eq!(String::from_utf8(check()).expect("text"), first);
 }
+
+/// The same file in each coding: its own tag and length, the same bytes behind it.
+#[test]
+fn pages_are_compressed_as_the_client_asks() {
+    if !have("pages_are_compressed_as_the_client_asks", &["curl"]) {
+        return;
+    }
+    let server = Server::start("compressed", &Configuration::default());
+    let path = "/vendor/hls.min.js";
+    let plain = curl(&server, &[path]);
+    assert_eq!(
+        (plain.header("content-encoding"), plain.header("vary")),
+        (None, Some("Accept-Encoding"))
+    );
+    let mut etags = BTreeSet::from([plain.header("etag").expect("an entity tag").to_owned()]);
+    for (accepted, coding) in
+        [("gzip", "gzip"), ("gzip, deflate, br, zstd", "br"), ("br;q=0.5, gzip", "gzip")]
+    {
+        let accept = format!("Accept-Encoding: {accepted}");
+        let coded = curl(&server, &["-H", &accept, path]);
+        assert_eq!(coded.header("content-encoding"), Some(coding));
+        assert_eq!(coded.header("vary"), Some("Accept-Encoding"));
+        assert_eq!(coded.header("content-length"), Some(&*coded.body.len().to_string()));
+        assert_eq!(coded.header("content-type"), plain.header("content-type"));
+        assert!(coded.body.len() * 2 < plain.body.len());
+        let etag = coded.header("etag").expect("an entity tag").to_owned();
+        let head = curl(&server, &["--head", "-H", &accept, path]);
+        assert_eq!((head.status, head.body.len()), (200, 0));
+        assert_eq!(head.header("content-length"), coded.header("content-length"));
+        assert_eq!(head.header("content-encoding"), Some(coding));
+        let same = curl(&server, &["-H", &accept, "-H", &format!("If-None-Match: {etag}"), path]);
+        assert_eq!((same.status, same.header("etag")), (304, Some(&*etag)));
+        assert_eq!(same.header("vary"), Some("Accept-Encoding"));
+        // Another form is another answer.
+        let other = curl(&server, &["-H", &format!("If-None-Match: {etag}"), path]);
+        assert_eq!((other.status, other.body.len()), (200, plain.body.len()));
+        etags.insert(etag);
+    }
+    assert_eq!(etags.len(), 3);
+    // curl asks for what it can undo, and undoes it.
+    for options in [&["--compressed"][..], &["--compressed", "-H", "Accept-Encoding: gzip"]] {
+        let unpacked = curl(&server, &[options, &[path]].concat());
+        assert!(unpacked.header("content-encoding").is_some());
+        assert_eq!(unpacked.body, plain.body);
+    }
+    for refused in ["identity;q=0", "*;q=0"] {
+        let accept = format!("Accept-Encoding: {refused}");
+        let answer = curl(&server, &["-H", &accept, path]);
+        assert_eq!((answer.status, answer.error_code().as_str()), (406, "not_acceptable"));
+    }
+    let only = curl(&server, &["-H", "Accept-Encoding: identity;q=0, gzip", path]);
+    assert_eq!(only.header("content-encoding"), Some("gzip"));
+    // What is made for the moment, in gzip only.
+    let plain = curl(&server, &["/metrics"]);
+    assert_eq!(plain.header("content-encoding"), None);
+    let packed = curl(&server, &["-H", "Accept-Encoding: br, gzip", "/metrics"]);
+    assert_eq!(
+        (packed.header("content-encoding"), packed.header("vary")),
+        (Some("gzip"), Some("Accept-Encoding"))
+    );
+    assert!(packed.body.len() * 2 < plain.body.len());
+    assert_metrics_can_be_parsed(&curl(&server, &["--compressed", "/metrics"]));
+    // Short, and endless: as they are.
+    let short = curl(&server, &["--compressed", "/healthz"]);
+    assert_eq!((short.header("content-encoding"), short.text().as_str()), (None, "ok\n"));
+    let error = curl(&server, &["--compressed", "/nothing"]);
+    assert_eq!((error.status, error.header("content-encoding")), (404, None));
+    server.stop();
+}
+
+#[test]
+fn long_playlists_are_compressed_and_media_never_is() {
+    if !have("long_playlists_are_compressed_and_media_never_is", &["curl", "ffmpeg"]) {
+        return;
+    }
+    let mut server = Server::start("packed_live", &Configuration::default());
+    let mut publisher = publish(&file(SHORT), server.rtmp, "live/packed", &[]);
+    server.log("publisher came");
+    let _ = curl(&server, &["/live/packed/index.m3u8"]);
+    publisher.succeed(DEADLINE);
+    server.log("publisher left");
+    let gzip = "Accept-Encoding: gzip, br";
+    let path = "/live/packed/manifest.mpd";
+    let plain = curl(&server, &[path]);
+    let packed = curl(&server, &["-H", gzip, path]);
+    assert!(plain.body.len() > 1400, "{}", plain.text());
+    assert_eq!(plain.header("vary"), Some("Accept-Encoding"));
+    assert_eq!((packed.status, packed.header("content-encoding")), (200, Some("gzip")));
+    assert_eq!(packed.header("access-control-allow-origin"), Some("*"));
+    assert!(packed.body.len() < plain.body.len());
+    assert_eq!(curl(&server, &["--compressed", path]).text(), plain.text());
+    let (one, other) =
+        (plain.header("etag").expect("a tag"), packed.header("etag").expect("a tag"));
+    assert_ne!(one, other);
+    let same = format!("If-None-Match: {other}");
+    assert_eq!(curl(&server, &["-H", gzip, "-H", &same, path]).status, 304);
+    assert_eq!(curl(&server, &["-H", &same, path]).status, 200);
+    let head = curl(&server, &["--head", "-H", gzip, path]);
+    assert_eq!(head.header("content-length"), packed.header("content-length"));
+    // A range is one of the plain bytes.
+    let part = curl(&server, &["-H", gzip, "--range", "0-9", path]);
+    assert_eq!((part.status, part.header("content-encoding")), (206, None));
+    assert_eq!(part.body, plain.body[..10]);
+    let playlist = curl(&server, &["/live/packed/video.m3u8"]).text();
+    let segment = playlist.lines().find(|line| !line.starts_with('#')).expect("a segment");
+    for path in [format!("/live/packed/{segment}"), "/live/packed/video.m3u8".to_owned()] {
+        let answer = curl(&server, &["-H", gzip, &path]);
+        let is_long_text = path.ends_with("m3u8") && playlist.len() >= 1400;
+        assert_eq!(answer.header("content-encoding").is_some(), is_long_text, "{path}");
+    }
+    server.stop();
+}

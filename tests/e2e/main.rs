@@ -13,6 +13,7 @@ mod idle_memory;
 mod media;
 mod messages;
 mod process;
+mod proxies;
 mod rtmp_to_hls_and_dash;
 mod sdks;
 mod server;

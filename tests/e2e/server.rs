@@ -8,7 +8,7 @@ use crate::process::Process;
 use crate::tools::scratch;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -23,7 +23,11 @@ pub(crate) struct Server {
 impl Server {
     /// `serve` with two shards, free ports and these lines.
     pub(crate) fn start(test: &str, configuration: &Configuration<'_>) -> Self {
-        let file = config_file(test, configuration);
+        Self::from_file(&config_file(test, configuration))
+    }
+
+    /// `serve` with this configuration, which has a listener for HTTP and one for RTMP.
+    pub(crate) fn from_file(file: &Path) -> Self {
         Self::spawn(Command::new(BINARY).arg("serve").arg("--config").arg(file))
     }
 

@@ -141,6 +141,21 @@ fn a_listener_of_another_process_is_taken_over() {
     drop(early);
     assert!(child.wait().unwrap().success(), "the listener was not served");
 
+    // The same with a path, which is not removed: whoever made it keeps it.
+    let folder = folder("handed-over");
+    let path = folder.join("s");
+    let original = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let mut early = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    early.set_read_timeout(Some(PATIENCE)).unwrap();
+    early.write_all(b"early").unwrap();
+    let mut child = start_with(OwnedFd::from(original), "served");
+    early.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"early");
+    drop(early);
+    assert!(child.wait().unwrap().success(), "the listener was not served");
+    assert!(path.exists());
+    std::fs::remove_dir_all(folder).unwrap();
+
     let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut child = start_with(OwnedFd::from(other), "other");
     assert!(child.wait().unwrap().success(), "LISTEN_PID names another process");
@@ -162,5 +177,77 @@ fn serve_handed_over() {
     rig.poll(socket, token);
     while rig.receive(socket, token).0 != Ok(Vec::new()) {
         rig.enter(crate::rig::at_most(PATIENCE));
+    }
+}
+
+fn folder(name: &str) -> std::path::PathBuf {
+    let folder =
+        std::env::temp_dir().join(format!("headwater-kernel-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a temporary folder");
+    folder
+}
+
+#[test]
+fn a_path_is_taken_with_its_mode_and_given_back() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = folder("taken");
+    let path = folder.join("s");
+    let listener = Listener::bind_path(&path, 0o620, &OPTIONS).expect("a fresh path");
+    assert_eq!(listener.path(), Some(&*path));
+    let mode = std::fs::metadata(&path).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o620);
+    // Somebody listens: it is not taken from him.
+    let error = Listener::bind_path(&path, 0o600, &OPTIONS).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    drop(listener);
+    assert!(!path.exists());
+    // Left over by a process that is gone.
+    drop(std::os::unix::net::UnixListener::bind(&path).expect("the path is free"));
+    let listener = Listener::bind_path(&path, 0o600, &OPTIONS).expect("nobody listens");
+    // Replaced by another: not ours to remove.
+    std::fs::remove_file(&path).expect("it is there");
+    std::fs::write(&path, "another's").expect("a temporary folder");
+    drop(listener);
+    assert!(path.exists());
+    // What is no socket is not removed.
+    let error = Listener::bind_path(&path, 0o600, &OPTIONS).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    assert!(path.exists());
+    std::fs::remove_dir_all(folder).expect("ours");
+}
+
+#[test]
+fn connections_by_a_path_work_as_those_by_an_address() {
+    if !is_available() {
+        return;
+    }
+    let folder = folder("works");
+    let path = folder.join("s");
+    let listener = Listener::bind_path(&path, 0o600, &OPTIONS).expect("a fresh path");
+    let mut rig = Rig::on(options(), listener);
+    rig.accept_on(0);
+    let mut peer = std::os::unix::net::UnixStream::connect(&path).expect("somebody listens");
+    peer.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+    let socket = rig.accepted();
+    let token = rig.token();
+    assert_eq!(rig.send(socket, token, spans(&[b"hello"])).0, Ok(5));
+    let mut hello = [0; 5];
+    peer.read_exact(&mut hello).expect("in time");
+    assert_eq!(&hello, b"hello");
+    // A path has no address.
+    assert_eq!(rig.peer_address(socket, token), None);
+    std::fs::remove_dir_all(folder).expect("ours");
+}
+
+#[test]
+fn a_direct_descriptor_tells_its_peer() {
+    if !is_available() {
+        return;
+    }
+    let mut rig = Rig::on(options(), listener());
+    let (peer, socket, token) = rig.connect();
+    let address = peer.local_addr().expect("connected");
+    for _ in 0..3 {
+        assert_eq!(rig.peer_address(socket, token), Some(address));
     }
 }

@@ -332,6 +332,17 @@ impl Rig {
         })
     }
 
+    /// From where a socket's peer connected.
+    pub(crate) fn peer_address(&mut self, socket: Socket, wanted: Token) -> Option<SocketAddr> {
+        self.push(Op::PeerAddress { socket, token: wanted });
+        self.wait_for("peer's address", |completion| match completion {
+            Completion::PeerAddress { token, address } if token == wanted => {
+                Ok(address.map(|address| *address))
+            }
+            other => Err(other),
+        })
+    }
+
     /// Closes, and waits until the slot is free.
     pub(crate) fn close(&mut self, socket: Socket, token: Token, armed: Armed) {
         self.push(Op::Close { socket, token, armed });

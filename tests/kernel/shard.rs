@@ -63,9 +63,7 @@ fn start(options: Options) -> Option<Running> {
     let (echo, http) = (listeners[0].address(), listeners[1].address());
     let board = Arc::new(Board::new(1));
     let shard = ShardOptions {
-        listeners: [Role::Echo, Role::Http]
-            .map(|role| ListenerInfo { role, is_local: true })
-            .to_vec(),
+        listeners: [Role::Echo, Role::Http].map(ListenerInfo::local).to_vec(),
         settings: Arc::new(Settings::new(&config, 1, 2)),
         board: Arc::clone(&board),
         transport: Transport::Plain,

@@ -80,6 +80,11 @@ impl Faults {
         Self { rates, counts: Counts::default(), random, harsh: true }
     }
 
+    /// A world in which nothing goes wrong.
+    pub(crate) fn none(random: Random) -> Self {
+        Self { rates: [0; KINDS.len()], counts: Counts::default(), random, harsh: false }
+    }
+
     /// Whether it happens now; counted when it does.
     pub(crate) fn strikes(&mut self, fault: Fault) -> bool {
         let is_harsh = matches!(fault, Fault::Reset | Fault::ClockJump | Fault::StalledPeer);

@@ -10,6 +10,7 @@
     reason = "numbers of a run are small, a wrong one shows as a run that fails; what a run did is its output"
 )]
 
+mod attacks;
 mod core;
 mod fake_ring;
 mod faults;

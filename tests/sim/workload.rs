@@ -108,7 +108,7 @@ fn build(plan: &Plan, random: &mut Random, shown: bool) -> Rc<World> {
     config.media.window_segments = 6;
     let settings = Arc::new(Settings::new(&config, random.next(), 1_700_000_000));
     let board = Arc::new(Board::new(plan.shards));
-    let infos = [Role::Http, Role::Rtmp].map(|role| ListenerInfo { role, is_local: true });
+    let infos = [Role::Http, Role::Rtmp].map(ListenerInfo::local);
     for (number, post) in mesh(plan.shards as u8, plan.mailbox).into_iter().enumerate() {
         let options = ShardOptions {
             listeners: infos.to_vec(),

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! bytes   -> Decoder::receive -> Request, then its body in pieces, then End
-//! Request -> origin (who may ask), target (what is asked for), range (which part)
+//! Request -> forwarded (who asks), origin (who may), target (for what), range (which part),
+//!            coding (in which form)
 //! answer  -> response::Head, chunks, JSON errors -> bytes
 //! ```
 //!
@@ -10,15 +11,17 @@
 //! every head, line and body has a limit; nothing is allocated but what percent-decoding needs;
 //! any cut of the input gives the same requests.
 //!
-//! Deliberately absent: sockets, clocks, routing, the collection of bodies, content codings,
+//! Deliberately absent: sockets, clocks, routing, the collection of bodies, compression,
 //! trailers (read, checked and dropped), chunk extensions (bounded and ignored), and the client
 //! half.
 
 #![forbid(unsafe_code)]
 
 mod authority;
+pub mod coding;
 mod date;
 mod decode;
+pub mod forwarded;
 pub mod origin;
 pub mod range;
 pub mod response;

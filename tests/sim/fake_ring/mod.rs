@@ -178,7 +178,8 @@ fn check(state: &mut RingState, op: &Op) {
             return;
         }
         Op::CancelAccept { .. } | Op::CloseListener { .. } => return,
-        Op::Poll { socket, token }
+        Op::PeerAddress { socket, token }
+        | Op::Poll { socket, token }
         | Op::PollWritable { socket, token }
         | Op::Receive { socket, token }
         | Op::ReceiveMany { socket, token }

@@ -75,6 +75,10 @@ impl Core {
                     self.arrive(shard, Completion::AcceptEnded { listener, cell, failure }, None);
                 }
             }
+            Op::PeerAddress { socket, token } => {
+                let address = Some(Box::new(([192, 0, 2, 1], 49_152).into()));
+                self.finish(shard, socket, Completion::PeerAddress { token, address });
+            }
             Op::Poll { socket, .. } => {
                 let slot = self.rings[shard].slot(socket);
                 slot.live.poll = true;
@@ -433,6 +437,7 @@ fn mark(completion: &Completion) -> u64 {
         Completion::ShutDown { token } => (8, *token, 0),
         Completion::Closed { token, .. } => (9, *token, 0),
         Completion::Doorbell => (10, Key::NONE, 0),
+        Completion::PeerAddress { token, .. } => (11, *token, 0),
     };
     kind << 56 ^ token.to_bits() << 20 ^ size
 }

@@ -84,6 +84,8 @@ error_kinds! {
     DuplicateHost = 400, "duplicate_host", "the request has more than one Host header";
     /// RFC 9112 3.2.
     BadHost = 400, "bad_host", "the Host header is not `host` or `host:port`";
+    /// RFC 9112 3.2: both name the same host. A proxy that goes by the other of the two sent this elsewhere.
+    HostMismatch = 400, "host_mismatch", "the request target names another host than the Host header";
     /// RFC 9110 8.6.
     BadContentLength = 400, "bad_content_length", "Content-Length is not a decimal number";
     /// RFC 9112 6.3: we take no list and no repetition, also not of equal values.
@@ -105,11 +107,13 @@ error_kinds! {
     /// RFC 9112 7.1.
     BadChunkSize = 400, "bad_chunk_size", "a chunk size is not a hexadecimal number";
     /// RFC 9112 7.1.1, and a limit of ours.
-    BadChunkExtension = 400, "bad_chunk_extension", "a chunk extension has a control byte or is too long";
+    BadChunkExtension = 400, "bad_chunk_extension", "a chunk extension is not `;name` or `;name=value`, or is too long";
     /// RFC 9112 7.1.
     BadChunkEnd = 400, "bad_chunk_end", "a chunk is longer than its size";
     /// RFC 9112 7.1.2.
     BadTrailer = 400, "bad_trailer", "a trailer line is not a header field";
+    /// RFC 9110 6.5.1: what frames, routes or steers a message cannot come behind it.
+    ForbiddenTrailer = 400, "forbidden_trailer", "a trailer is a field that frames or routes a message";
     /// A limit of ours.
     TrailersTooLarge = 431, "trailers_too_large", "the trailers are larger than this server accepts";
 }

@@ -107,7 +107,7 @@ pub(super) fn parse<'a>(
         method_token,
         path: target.path,
         query: target.query,
-        authority: target.authority.or(host),
+        authority: target.authority(host).map_err(at_end)?,
         version,
         framing: facts.framing(version, limits).map_err(at_end)?,
         flags: facts.flags,
@@ -122,7 +122,8 @@ pub(super) fn parse<'a>(
 struct Target<'a> {
     path: &'a str,
     query: Option<&'a str>,
-    authority: Option<Authority<'a>>,
+    /// In absolute form, with the scheme's own port.
+    authority: Option<(Authority<'a>, u16)>,
 }
 
 impl<'a> Target<'a> {
@@ -143,18 +144,18 @@ impl<'a> Target<'a> {
         let (authority, rest) = if text.starts_with('/') {
             (None, text)
         } else {
-            let rest = ["http://", "https://"]
+            let (rest, default_port) = [("http://", 80), ("https://", 443)]
                 .iter()
-                .find_map(|scheme| {
+                .find_map(|(scheme, port)| {
                     let head = text.get(..scheme.len())?;
-                    head.eq_ignore_ascii_case(scheme).then(|| &text[scheme.len()..])
+                    head.eq_ignore_ascii_case(scheme).then(|| (&text[scheme.len()..], *port))
                 })
                 .ok_or(bad)?;
             let end = rest.find(['/', '?']).unwrap_or(rest.len());
             let authority = Authority::parse(&rest.as_bytes()[..end])
                 .filter(|authority| !authority.host.is_empty())
                 .ok_or(bad)?;
-            (Some(authority), &rest[end..])
+            (Some((authority, default_port)), &rest[end..])
         };
         let (path, query) = match rest.split_once('?') {
             Some((path, query)) => (path, Some(query)),
@@ -162,6 +163,22 @@ impl<'a> Target<'a> {
         };
         // RFC 9112 3.2.1: an empty path of an absolute target is `/`.
         Ok(Self { path: if path.is_empty() { "/" } else { path }, query, authority })
+    }
+
+    /// Whom the request is meant for. The target's word counts before `Host` (RFC 9112 3.2.2), and
+    /// the two have to agree (RFC 9112 3.2): if they did not, somebody on the way may have gone by
+    /// the other.
+    fn authority(&self, host: Option<Authority<'a>>) -> Result<Option<Authority<'a>>, ErrorKind> {
+        let Some((named, default_port)) = self.authority else { return Ok(host) };
+        let port = |authority: Authority<'_>| authority.port.unwrap_or(default_port);
+        match host {
+            Some(host)
+                if !host.host.eq_ignore_ascii_case(named.host) || port(host) != port(named) =>
+            {
+                Err(ErrorKind::HostMismatch)
+            }
+            _ => Ok(Some(named)),
+        }
     }
 }
 
@@ -189,7 +206,7 @@ impl<'a> Facts<'a> {
                 self.flags.expect_continue = true;
             }
             7 if is("upgrade") => self.flags.upgrade_websocket |= has_token(value, b"websocket"),
-            9 if is("forwarded") => self.flags.through_proxy = true,
+            9 if is("forwarded") || is("x-real-ip") => self.flags.through_proxy = true,
             10 if is("connection") => {
                 self.flags.close |= has_token(value, b"close");
                 self.flags.keep_alive |= has_token(value, b"keep-alive");
@@ -201,6 +218,8 @@ impl<'a> Facts<'a> {
                 ErrorKind::DuplicateContentLength,
             )?,
             15 if is("x-forwarded-for") => self.flags.through_proxy = true,
+            16 if is("x-forwarded-host") => self.flags.through_proxy = true,
+            17 if is("x-forwarded-proto") => self.flags.through_proxy = true,
             17 if is("transfer-encoding") => {
                 once(&mut self.transfer_encoding, value, ErrorKind::BadTransferEncoding)?
             }
@@ -212,7 +231,11 @@ impl<'a> Facts<'a> {
     /// RFC 9112 3.2.
     fn host(&self, version: Version) -> Result<Option<Authority<'a>>, ErrorKind> {
         match self.host {
-            Some(value) => Authority::parse(value).map(Some).ok_or(ErrorKind::BadHost),
+            // An http URL without a host is invalid (RFC 9110 4.2.1), so an empty field is too.
+            Some(value) => Authority::parse(value)
+                .filter(|authority| !authority.host.is_empty())
+                .map(Some)
+                .ok_or(ErrorKind::BadHost),
             None if version == Version::Http10 => Ok(None),
             None => Err(ErrorKind::MissingHost),
         }
@@ -285,8 +308,15 @@ fn has_token(value: &[u8], token: &[u8]) -> bool {
         .any(|element| element.trim_ascii().eq_ignore_ascii_case(token))
 }
 
+/// Whether a trailer line, which is a header field, is one that must not come behind a message
+/// (RFC 9110 6.5.1): whoever merges trailers into the head would read another message.
+pub(super) fn is_forbidden_in_trailers(line: &[u8]) -> bool {
+    let name = &line[..memchr(b':', line).unwrap_or(line.len())];
+    FORBIDDEN_TRAILERS.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden.as_bytes()))
+}
+
 /// RFC 9110 5.6.2.
-pub(super) const fn is_token_byte(byte: u8) -> bool {
+pub(crate) const fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,
@@ -328,6 +358,27 @@ fn offset_in(whole: &[u8], part: &[u8]) -> usize {
     debug_assert!(is_inside || part.is_empty());
     if is_inside { offset } else { 0 }
 }
+
+/// What frames a message, says whom it is for, steers the connection or says who asks.
+const FORBIDDEN_TRAILERS: [&str; 17] = [
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "origin",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+    "x-forwarded-for",
+];
 
 /// Offsets in a head fit 16 bits.
 const HEAD_BYTES_CEILING: usize = 0xffff;

@@ -9,6 +9,7 @@
 
 mod diagnose;
 mod error;
+mod extension;
 mod head;
 mod request;
 
@@ -16,6 +17,7 @@ mod request;
 mod tests;
 
 pub use error::{Error, ErrorKind};
+pub(crate) use head::is_token_byte;
 pub use request::{Framing, HEADERS_MAX, HeaderStorage, Method, Request, Version};
 
 use memchr::memchr2;
@@ -187,7 +189,7 @@ impl Decoder {
         match rest.first() {
             None => return Ok(Step::Incomplete),
             Some(&TLS_HANDSHAKE) => return Err((ErrorKind::TlsOnPlainPort, lead)),
-            Some(&byte) if !head::is_token_byte(byte) && !matches!(byte, b'\r' | b'\n') => {
+            Some(&byte) if !is_token_byte(byte) && !matches!(byte, b'\r' | b'\n') => {
                 return Err((ErrorKind::NotHttp, lead));
             }
             Some(_) => {}
@@ -264,6 +266,9 @@ impl Decoder {
                     if let Some((_, offset)) = diagnose::header_line(line) {
                         return Err((ErrorKind::BadTrailer, at + offset));
                     }
+                    if head::is_forbidden_in_trailers(line) {
+                        return Err((ErrorKind::ForbiddenTrailer, at));
+                    }
                     // `room` bounds the line and is 32 bits wide.
                     self.overhead_bytes += u32::try_from(line.len()).unwrap_or_default();
                     at += line.len() + 2;
@@ -285,8 +290,7 @@ impl Decoder {
         if !matches!(extension.first(), None | Some(b';')) {
             return Err((ErrorKind::BadChunkSize, digits));
         }
-        let is_wrong = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
-        if let Some(offset) = extension.iter().position(is_wrong) {
+        if let Err(offset) = extension::check(extension) {
             return Err((ErrorKind::BadChunkExtension, digits + offset));
         }
         let extension_bytes = u32::try_from(extension.len()).unwrap_or(u32::MAX);

@@ -180,7 +180,7 @@ impl<'a> Request<'a> {
     }
 
     /// The values of all fields of this name, in order.
-    pub fn header_lines(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    pub fn header_lines(&self, name: &str) -> impl Iterator<Item = &'a [u8]> + Clone {
         let head = self.head;
         self.spans.iter().filter_map(move |span| {
             let field = &head[usize::from(span.name_start)..usize::from(span.name_end)];
@@ -220,8 +220,8 @@ impl<'a> Request<'a> {
         self.method == Method::Get && self.wants_websocket()
     }
 
-    /// Whether a proxy says it forwarded this (`Forwarded`, `X-Forwarded-For` or `Via`): then the
-    /// socket's address is not the client's.
+    /// Whether a proxy says it forwarded this (`Via`, `Forwarded`, `X-Forwarded-For` and their
+    /// like): then the socket's address is not the client's.
     pub const fn came_through_proxy(&self) -> bool {
         self.flags.through_proxy
     }

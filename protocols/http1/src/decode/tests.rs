@@ -123,9 +123,9 @@ fn targets() {
     assert_eq!(target("GET /?"), expect("/", Some(""), "h", None));
     assert_eq!(target("GET //a//"), expect("//a//", None, "h", None));
     assert_eq!(target("OPTIONS *"), expect("*", None, "h", None));
-    // RFC 9112 3.2.2: the absolute form's authority replaces Host.
-    assert_eq!(target("GET http://other:81/a?b"), expect("/a", Some("b"), "other", Some(81)));
-    assert_eq!(target("GET HTTPS://other?b"), expect("/", Some("b"), "other", None));
+    // RFC 9112 3.2.2: the absolute form's authority counts; Host says the same in other words.
+    assert_eq!(target("GET http://H:80/a?b"), expect("/a", Some("b"), "H", Some(80)));
+    assert_eq!(target("GET HTTP://h?b"), expect("/", Some("b"), "h", None));
     for line in [
         "GET *",
         "GET a",
@@ -160,7 +160,14 @@ fn persistence_and_flags() {
         with_request(bytes, |request| assert_eq!(request.keep_alive(), keep, "{version} {lines}"));
     }
     with_request("GET / HTTP/1.0\r\n\r\n", |request| assert_eq!(request.authority(), None));
-    for name in ["Via", "Forwarded", "X-Forwarded-For"] {
+    for name in [
+        "Via",
+        "Forwarded",
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "X-Forwarded-Proto",
+        "X-Real-IP",
+    ] {
         with_request(get(&format!("{name}: x\r\n")), |r| assert!(r.came_through_proxy()));
     }
     with_request(get("X-Other: x\r\n"), |request| assert!(!request.came_through_proxy()));
@@ -232,6 +239,8 @@ fn heads_that_are_refused() {
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", DuplicateHost, 31),
         ("GET / HTTP/1.1\r\nHost: a, b\r\n\r\n", BadHost, 30),
         ("GET / HTTP/1.1\r\nHost: u@a\r\n\r\n", BadHost, 29),
+        ("GET / HTTP/1.1\r\nHost:\r\n\r\n", BadHost, 25),
+        ("GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n", HostMismatch, 35),
         ("GET / HTTP/1.1\r\nHost: a\r\nExpect: 200\r\n\r\n", UnsupportedExpectation, 33),
     ];
     for (bytes, kind, offset) in cases {
@@ -295,7 +304,7 @@ fn bodies() {
         ("5\r\nhello\r\n0\r\n\r\n", "hello"),
         ("5;a=b;c=\"d\"\r\nhello\r\n00\r\nX: y\r\nZ:\r\n\r\n", "hello"),
         ("1\r\n\r\r\n0000000000000002\r\n\n0\r\n0\r\n\r\n", "\r\n0"),
-        ("a\r\n0123456789\r\nA;\r\n0123456789\r\n0\r\n\r\n", "01234567890123456789"),
+        ("a\r\n0123456789\r\nA;x\r\n0123456789\r\n0\r\n\r\n", "01234567890123456789"),
     ] {
         assert_eq!(run(&(chunked.clone() + body + &get(""))), [data, ""], "{body:?}");
     }
@@ -323,6 +332,8 @@ fn chunks_that_are_refused() {
         ("ffffffffffffffff\r\n", BodyTooLarge),
         ("100001\r\n", BodyTooLarge),
         ("1;a\0\r\n", BadChunkExtension),
+        ("1;\r\n", BadChunkExtension),
+        ("1;a=\"b\r\n", BadChunkExtension),
         (&extension, BadChunkExtension),
         ("1\n", BareLineFeed),
         ("1;a\nx", BareLineFeed),
@@ -333,6 +344,7 @@ fn chunks_that_are_refused() {
         ("0\r\nX y\r\n", BadTrailer),
         ("0\r\n X: y\r\n", BadTrailer),
         ("0\r\nX : y\r\n", BadTrailer),
+        ("0\r\ncontent-LENGTH: 3\r\n", ForbiddenTrailer),
         ("0\r\nX: y\n", BareLineFeed),
         (&trailer, TrailersTooLarge),
         (&trailers, TrailersTooLarge),

@@ -211,7 +211,8 @@ impl Decoder {
             return Err(self.fail(ErrorKind::NotUtf8, start + offset));
         }
         self.position += end as u64;
-        Ok(Step::Event { consumed: end, event: Event::Message { kind, data } })
+        let event = Event::Message { kind, data, compressed: false };
+        Ok(Step::Event { consumed: end, event })
     }
 
     #[cold]
