@@ -1,10 +1,12 @@
 //! Plain WebSocket: every message is a publication, every publication a message; or an echo.
 
-use super::{Context, Progress};
-use crate::connection::Hold;
+use super::{Context, Progress, Settings};
+use crate::connection::{Hold, Stage};
 use crate::fanout::{Format, PublicationKind};
 use crate::hub::Draft;
 use crate::limits::WEBSOCKET_CLOSE_MS;
+use crate::memory::Arena;
+use crate::observe::Counters;
 use crate::session::{Connection, Protocol, WebSocketState};
 use websocket::encode::{Opcode, close_payload, frame_header};
 use websocket::{CloseState, Decoder, Event, Kind, Limits, Role, Step, code};
@@ -62,6 +64,70 @@ pub(super) fn receive(
     }
 }
 
+/// Whole messages at the beginning of `input`: nearly everything a client sends. Says how much that
+/// was; the rest is for [`receive`].
+#[inline]
+pub(super) fn receive_whole(
+    connection: &mut Connection,
+    input: &mut [u8],
+    context: &mut Context<'_>,
+) -> usize {
+    let mut consumed = 0;
+    let limits = Limits {
+        message_bytes_max: context.settings.websocket_message_bytes_max,
+        ..Limits::default()
+    };
+    while consumed < input.len() && connection.stage == Stage::Open && connection.wants_input() {
+        let Protocol::WebSocket(state) = &mut connection.protocol else { break };
+        if state.format.is_some() && is_congested(connection.subscriptions, context) {
+            break;
+        }
+        let rest = &mut input[consumed..];
+        let Some((kind, payload)) = state.decoder.receive_whole(rest, &limits) else { break };
+        state.pinged = false;
+        consumed += payload.end;
+        on_message(connection, kind, &rest[payload], context);
+    }
+    consumed
+}
+
+/// Echoes the whole messages at the beginning of `input`, which concern nobody but their sender. Says
+/// how much that was: nothing where the session is another one.
+#[inline]
+pub(super) fn echo_whole(
+    connection: &mut Connection,
+    input: &mut [u8],
+    arena: &mut Arena,
+    counters: &Counters,
+    settings: &Settings,
+) -> usize {
+    let limits =
+        Limits { message_bytes_max: settings.websocket_message_bytes_max, ..Limits::default() };
+    let mut consumed = 0;
+    while consumed < input.len() && connection.stage == Stage::Open && connection.wants_input() {
+        let Protocol::WebSocket(state) = &mut connection.protocol else { break };
+        if state.format.is_some() || state.close != CloseState::Open {
+            break;
+        }
+        let rest = &mut input[consumed..];
+        let Some((kind, payload)) = state.decoder.receive_whole(rest, &limits) else { break };
+        state.pinged = false;
+        consumed += payload.end;
+        counters.messages_in.add(1);
+        let data = &rest[payload];
+        let (header, length) = frame_header(opcode_of(kind), data.len());
+        connection.outbox.push(arena.append_framed(&header, length, data));
+    }
+    consumed
+}
+
+const fn opcode_of(kind: Kind) -> Opcode {
+    match kind {
+        Kind::Text => Opcode::Text,
+        Kind::Binary => Opcode::Binary,
+    }
+}
+
 fn is_congested(subscriptions: u32, context: &Context<'_>) -> bool {
     context
         .hub
@@ -86,10 +152,19 @@ fn on_message(connection: &mut Connection, kind: Kind, data: &[u8], context: &mu
     let Protocol::WebSocket(state) = &connection.protocol else { return };
     context.counters.messages_in.add(1);
     let Some(format) = state.format else {
-        let opcode = if kind == Kind::Text { Opcode::Text } else { Opcode::Binary };
-        reply(connection, opcode, data, context);
+        reply(connection, opcode_of(kind), data, context);
         return;
     };
+    publish(connection, format, kind, data, context);
+}
+
+fn publish(
+    connection: &mut Connection,
+    format: Format,
+    kind: Kind,
+    data: &[u8],
+    context: &mut Context<'_>,
+) {
     let Some(channel) = context.hub.readers().channel_of(connection.subscriptions).cloned() else {
         return;
     };

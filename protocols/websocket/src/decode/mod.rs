@@ -25,6 +25,7 @@ use crate::utf8::{self, Utf8};
 use header::Header;
 use simd::Ascii;
 use state::State;
+use std::ops::Range;
 use whole::Whole;
 
 /// Reads one direction of one connection.
@@ -187,32 +188,44 @@ impl Decoder {
     /// Reads one step. `input` is everything that arrived and was not consumed.
     #[inline]
     pub fn receive<'a>(&mut self, input: &'a mut [u8], limits: &Limits) -> Result<Step<'a>, Error> {
-        if self.is_between_messages()
-            && self.role == Role::Server
-            && self.failed.is_none()
-            && let Some(whole) = Whole::find(input, limits)
-        {
-            return self.whole(input, whole);
+        if let Some(whole) = self.find_whole(input, limits) {
+            let (kind, consumed) = (whole.kind, whole.payload.end);
+            let data = &input[whole.payload];
+            let event = Event::Message { kind, data, compressed: false };
+            return Ok(Step::Event { consumed, event });
         }
         self.step(input, limits)
     }
 
-    /// A message in one frame that is whole in the input. The state stays as it is.
+    /// The message at the beginning of `input`, if it is in one frame that is whole there and breaks
+    /// no rule: its kind, where its bytes are and, as their end, how many were consumed. `None` says
+    /// only that [`Self::receive`] has to look. For callers who want the common case to be short.
     #[inline]
-    fn whole<'a>(&mut self, input: &'a mut [u8], whole: Whole) -> Result<Step<'a>, Error> {
-        let Whole { kind, mask, payload } = whole;
-        let (start, end) = (payload.start, payload.end);
-        let data = &mut input[payload];
-        let ascii = simd::unmask(data, mask, 0);
-        if kind == Kind::Text
-            && ascii == Ascii::No
-            && let Err(offset) = utf8::check(data)
-        {
-            return Err(self.fail(ErrorKind::NotUtf8, start + offset));
+    pub fn receive_whole(
+        &mut self,
+        input: &mut [u8],
+        limits: &Limits,
+    ) -> Option<(Kind, Range<usize>)> {
+        self.find_whole(input, limits).map(|whole| (whole.kind, whole.payload))
+    }
+
+    /// The state stays as it is.
+    #[inline(always)]
+    fn find_whole(&mut self, input: &mut [u8], limits: &Limits) -> Option<Whole> {
+        let may_begin = self.is_between_messages() && self.role == Role::Server;
+        if !may_begin || self.failed.is_some() {
+            return None;
         }
-        self.position += end as u64;
-        let event = Event::Message { kind, data, compressed: false };
-        Ok(Step::Event { consumed: end, event })
+        let whole = Whole::find(input, limits)?;
+        let data = &mut input[whole.payload.clone()];
+        let ascii = simd::unmask(data, whole.mask, 0);
+        if whole.kind == Kind::Text && ascii == Ascii::No && utf8::check(data).is_err() {
+            // Masked again: the general path says where.
+            simd::unmask(data, whole.mask, 0);
+            return None;
+        }
+        self.position += whole.payload.end as u64;
+        Some(whole)
     }
 
     #[cold]
@@ -223,6 +236,7 @@ impl Decoder {
     }
 
     /// The same by every rule.
+    #[inline(never)]
     fn step<'a>(&mut self, input: &'a mut [u8], limits: &Limits) -> Result<Step<'a>, Error> {
         if let Some(kind) = self.failed {
             return Err(Error { kind, position: self.position });
