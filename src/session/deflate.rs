@@ -7,9 +7,7 @@
 //! `DEFLATE_TAKEOVER_BYTES_MAX`. Publications are compressed in `fanout`, once for all.
 
 use crate::fanout::{Compressors, DeflateTotals, window_class};
-use crate::limits::{
-    DEFLATE_BYTES_MAX, DEFLATE_REPLY_LEVEL, DEFLATE_TAKEOVER_BYTES_MAX, INFLATED_BYTES_KEPT,
-};
+use crate::limits::{DEFLATE_BYTES_MAX, DEFLATE_TAKEOVER_BYTES_MAX, INFLATED_BYTES_KEPT};
 use websocket::deflate::{
     Agreement, Compressor, DECOMPRESSOR_BYTES, Decompressor, Error, Level, Outcome, Settings,
     WindowBits, WindowClass, negotiate,
@@ -58,7 +56,7 @@ impl Deflate {
     /// As the operator decided; nothing is made yet.
     #[must_use]
     pub fn new(settings: Settings, takeover: bool) -> Self {
-        let level = Level::new(DEFLATE_REPLY_LEVEL).unwrap_or(settings.level);
+        let level = Level::new(REPLY_LEVEL).unwrap_or(settings.level);
         let settings = Settings { level: level.min(settings.level), ..settings };
         Self {
             settings,
@@ -190,5 +188,69 @@ impl Deflate {
     }
 }
 
+/// The level at which replies to single peers are compressed, if publications are not at a lower one. Measured: 1.9 us
+/// for 512 bytes of JSON, 7.5 us at level 6.
+const REPLY_LEVEL: u8 = 1;
 /// The most that one connection's states take.
 const TAKEOVER_BYTES_MAX: usize = DECOMPRESSOR_BYTES + websocket::deflate::COMPRESSOR_BYTES_MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OFFER: [(&str, &[u8]); 1] =
+        [("Sec-WebSocket-Extensions", b"permessage-deflate; client_max_window_bits")];
+
+    #[test]
+    fn without_takeover_an_idle_peer_costs_nothing() {
+        let mut deflate = Deflate::new(Settings::default(), false);
+        for shares in [false, true] {
+            let agreed = deflate.negotiate(OFFER, shares).expect("an agreement");
+            assert!(agreed.takeover.is_none());
+            assert!(agreed.agreement.server_no_context_takeover);
+            assert!(agreed.agreement.client_no_context_takeover);
+        }
+        assert_eq!(deflate.resident_bytes(), 0);
+    }
+
+    #[test]
+    fn takeover_is_agreed_to_while_there_is_room_and_the_room_comes_back() {
+        let mut deflate = Deflate::new(Settings::default(), true);
+        for shares in [false, true, false] {
+            let mut held = Vec::new();
+            let refused = loop {
+                let agreed = deflate.negotiate(OFFER, shares).expect("an agreement");
+                match agreed.takeover {
+                    Some(takeover) => held.push(takeover),
+                    None => break agreed.agreement,
+                }
+            };
+            assert!(refused.server_no_context_takeover && refused.client_no_context_takeover);
+            assert!(held.len() > 100 && deflate.takeover_bytes <= DEFLATE_TAKEOVER_BYTES_MAX);
+            assert!(held.iter().all(|takeover| takeover.server.is_none() == shares));
+            held.iter().for_each(|takeover| deflate.release(takeover));
+            assert_eq!(deflate.takeover_bytes, 0);
+        }
+    }
+
+    #[test]
+    fn a_broken_message_leaves_nothing_behind() {
+        let mut deflate = Deflate::new(Settings::default(), false);
+        let class = window_class(WindowBits::MAX);
+        let text = "some text that repeats itself, some text that repeats itself".repeat(20);
+        let mut small = Vec::new();
+        assert_eq!(deflate.compress(None, class, text.as_bytes(), &mut small), Outcome::Compressed);
+        for broken in [&[0xff; 9][..], &small[..small.len() - 3], &[]] {
+            let _ = deflate.inflate(None, broken, 1 << 20);
+            let limit = text.len() as u64;
+            assert_eq!(deflate.inflate(None, &small, limit - 1), Err(Error::TooBig));
+            let inflated = deflate.inflate(None, &small, limit).expect("within the limit");
+            assert_eq!(inflated, text.as_bytes());
+            deflate.put_back(inflated);
+        }
+        // What a large message took is given back.
+        let inflated = vec![0; 4 * INFLATED_BYTES_KEPT];
+        deflate.put_back(inflated);
+        assert!(deflate.inflated.capacity() <= INFLATED_BYTES_KEPT);
+    }
+}

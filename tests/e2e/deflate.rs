@@ -195,7 +195,7 @@ fn a_publication_is_compressed_once_on_each_shard_for_all_its_subscribers() {
     let _alone = exclusive();
     let server = Server::start("deflate", &Configuration::default());
     let open = |number: usize| {
-        Peer::open(server.http, "/ws/many", (number % 2 == 0).then_some(STANDING_ALONE))
+        Peer::open(server.http, "/ws/many", number.is_multiple_of(2).then_some(STANDING_ALONE))
     };
     let mut peers: Vec<Peer> = (0..SUBSCRIBERS).map(open).collect();
     let mut publisher = Http::connect(server.http);
@@ -204,7 +204,7 @@ fn a_publication_is_compressed_once_on_each_shard_for_all_its_subscribers() {
     }
     for (index, peer) in peers.iter_mut().enumerate() {
         let agreed = peer.agreement.is_some_and(|agreed| agreed.server_no_context_takeover);
-        assert_eq!(agreed, index % 2 == 0);
+        assert_eq!(agreed, index.is_multiple_of(2));
         for number in 0..PUBLICATIONS {
             let data = json(number).into_bytes();
             assert_eq!(peer.receive(), Got::Message { data, compressed: agreed });
@@ -316,7 +316,7 @@ fn large_messages_stream_through_the_echo() {
     let mut peer = Peer::open(server.http, "/echo", Some(STANDING_ALONE));
     peer.echoes(&json(0));
     let before = server.resident_bytes();
-    let text: Vec<u8> = (0..16 * MIB).map(|at| b'a' + (at % 23) as u8).collect();
+    let text: Vec<u8> = (b'a'..=b'w').cycle().take(16 * MIB).collect();
     let mut whole = Vec::new();
     write_masked_frame(&mut whole, Opcode::Text, true, MASK, &text);
     let mut pieces = Vec::new();
