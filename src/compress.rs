@@ -1,8 +1,8 @@
 //! Texts of the moment in gzip (RFC 1952), on a shard: fast, and each once.
 //!
 //! In: a text. Out: the same in fewer bytes, or nothing when it would not be fewer or is not worth it. The console's
-//! files are compressed by the build script. Deliberately absent: streaming, and decompression (nothing that a peer
-//! sends is ever decompressed here).
+//! files are compressed by the build script. Deliberately absent: streaming, and decompression (only
+//! WebSocket messages arrive compressed, which `session/deflate.rs` inflates).
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 use std::sync::Arc;

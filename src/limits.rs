@@ -80,6 +80,18 @@ pub const CHANNEL_NAME_BYTES_MAX: usize = 255;
 pub const EVENT_NAME_BYTES_MAX: usize = 255;
 /// Bytes of one publication.
 pub const PUBLICATION_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a message above which it is sent as it is: a shard has others to serve. Measured on JSON at
+/// level 6: 4.5 to 7.5 us for 512 bytes, 130 us for this many.
+pub const DEFLATE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of the compressors and decompressors that connections with context takeover have on a shard;
+/// beyond, it is agreed to none.
+pub const DEFLATE_TAKEOVER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes that a shard keeps for inflated messages between two of them.
+pub const INFLATED_BYTES_KEPT: usize = 256 * 1024;
+/// Bytes of one WebSocket message that may be configured.
+pub const WEBSOCKET_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Frames of one WebSocket message.
+pub const WEBSOCKET_FRAGMENTS_MAX: u32 = 128 * 1024;
 /// Publications in a channel's history.
 pub const HISTORY_PUBLICATIONS: usize = 16_384;
 /// Bytes in a channel's history.

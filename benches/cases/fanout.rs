@@ -63,7 +63,7 @@ impl Room {
             age: Duration::from_millis(HISTORY_MS),
         };
         Self {
-            hub: Hub::new(0, 1, 7, 1, history),
+            hub: Hub::new(0, 1, 7, 1, history, websocket::deflate::Settings::default()),
             channel: Arc::from("chat"),
             heads: Vec::new(),
             spans: Spans::new(),

@@ -406,8 +406,16 @@ pub mod bounds {
     pub const MESSAGE_BYTES: u32 = 64 << 10;
     /// A control frame's payload is at most 125 bytes (RFC 6455 5.5); a message limit below that helps nobody.
     pub const MESSAGE_BYTES_MIN: u32 = 125;
-    /// The largest message limit that can be set: a message becomes one publication.
-    pub const MESSAGE_BYTES_MAX: u32 = limits::PUBLICATION_BYTES_MAX as u32;
+    /// The largest message limit that can be set. Where a message becomes a publication, the bound of those holds too.
+    pub const MESSAGE_BYTES_MAX: u32 = limits::WEBSOCKET_MESSAGE_BYTES_MAX as u32;
+    /// Shorter messages are not compressed.
+    pub const DEFLATE_THRESHOLD_BYTES: u32 = 64;
+    /// Longer ones never are, so a higher threshold says nothing.
+    pub const DEFLATE_THRESHOLD_BYTES_MAX: u32 = limits::DEFLATE_BYTES_MAX as u32;
+    /// How hard publications are compressed.
+    pub const DEFLATE_LEVEL: u8 = 6;
+    /// Hardest.
+    pub const DEFLATE_LEVEL_MAX: u32 = 9;
     /// Between two pings to a silent WebSocket.
     pub const PING_INTERVAL_MS: u32 = limits::WEBSOCKET_PING_MS as u32;
     /// Without a byte from the peer, a WebSocket is closed after this.

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+use websocket::deflate;
 
 use super::values::{Count, FileMode, ProxyRange, Secret, SocketPath, StreamPattern};
 use super::{Violation, bounds, within};
@@ -258,6 +259,14 @@ impl Default for Channels {
 pub struct WebSocket {
     /// The longest message a peer may send, over all its fragments; close code 1009 beyond (RFC 6455 7.4.1).
     pub message_bytes_max: u32,
+    /// Whether messages are compressed for peers that offer permessage-deflate (RFC 7692).
+    pub deflate: bool,
+    /// Shorter messages are sent as they are.
+    pub deflate_threshold_bytes: u32,
+    /// How hard publications are compressed, 1 (fast) to 9 (small).
+    pub deflate_level: u8,
+    /// Whether a peer's messages may refer to its earlier ones, which takes memory for each peer.
+    pub deflate_takeover: bool,
     /// After this long without a byte from the peer it is pinged.
     pub ping_interval_ms: u32,
     /// After this long without a byte from the peer it is closed.
@@ -265,6 +274,19 @@ pub struct WebSocket {
 }
 
 impl WebSocket {
+    /// The same as the protocol has it; without takeover, which depends on the connection.
+    #[must_use]
+    pub fn deflate_settings(&self) -> deflate::Settings {
+        let defaults = deflate::Settings::default();
+        deflate::Settings {
+            enabled: self.deflate,
+            threshold_bytes: self.deflate_threshold_bytes as usize,
+            // The level was checked.
+            level: deflate::Level::new(self.deflate_level).unwrap_or(defaults.level),
+            ..defaults
+        }
+    }
+
     pub(super) fn validate(&self) -> Result<(), Violation> {
         within(
             "websocket.message_bytes_max",
@@ -272,6 +294,13 @@ impl WebSocket {
             bounds::MESSAGE_BYTES_MIN,
             bounds::MESSAGE_BYTES_MAX,
         )?;
+        within(
+            "websocket.deflate_threshold_bytes",
+            self.deflate_threshold_bytes,
+            0,
+            bounds::DEFLATE_THRESHOLD_BYTES_MAX,
+        )?;
+        within("websocket.deflate_level", self.deflate_level.into(), 1, bounds::DEFLATE_LEVEL_MAX)?;
         interval("websocket.ping_interval_ms", self.ping_interval_ms)?;
         interval("websocket.idle_timeout_ms", self.idle_timeout_ms)?;
         if self.idle_timeout_ms <= self.ping_interval_ms {
@@ -291,6 +320,10 @@ impl Default for WebSocket {
     fn default() -> Self {
         Self {
             message_bytes_max: bounds::MESSAGE_BYTES,
+            deflate: true,
+            deflate_threshold_bytes: bounds::DEFLATE_THRESHOLD_BYTES,
+            deflate_level: bounds::DEFLATE_LEVEL,
+            deflate_takeover: false,
             ping_interval_ms: bounds::PING_INTERVAL_MS,
             idle_timeout_ms: bounds::IDLE_TIMEOUT_MS,
         }

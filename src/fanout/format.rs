@@ -3,14 +3,11 @@
 use super::publication::{ID_BYTES_MAX, Position, Publication, PublicationKind};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use websocket::encode::{Opcode, frame_header};
-
-/// Bytes of the longest header of a frame that a server sends (RFC 6455 5.2).
-const HEADER_BYTES_MAX: usize = 10;
+use websocket::deflate::WindowClass;
+use websocket::encode::{HEADER_BYTES_MAX, Opcode, frame_header};
 
 /// How a subscriber's publications are encoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// A WebSocket frame of the bare bytes: text stays text, binary binary.
     WebSocket,
@@ -18,24 +15,48 @@ pub enum Format {
     WebSocketJson,
     /// An event of an event stream, in an HTTP chunk of its own.
     EventStream,
+    /// As [`Self::WebSocket`], compressed for every peer of the class where that pays (RFC 7692).
+    WebSocketDeflate(WindowClass),
+    /// As [`Self::WebSocketJson`], likewise.
+    WebSocketJsonDeflate(WindowClass),
 }
 
-impl Format {
-    /// All formats.
-    pub const ALL: [Self; 3] = [Self::WebSocket, Self::WebSocketJson, Self::EventStream];
+const _: () = assert!(size_of::<Format>() <= 2, "it is kept with each connection");
 
-    /// Appends the encoding of `publication` at `position` to `out`.
-    pub fn encode(self, publication: &Publication, position: Position, out: &mut Vec<u8>) {
+impl Format {
+    /// The same without compression.
+    #[must_use]
+    pub const fn plain(self) -> Self {
         match self {
-            Self::WebSocket => websocket::encode::write_frame(
-                out,
-                if publication.kind == PublicationKind::Binary {
-                    Opcode::Binary
-                } else {
-                    Opcode::Text
-                },
-                &publication.payload,
-            ),
+            Self::WebSocketDeflate(_) => Self::WebSocket,
+            Self::WebSocketJsonDeflate(_) => Self::WebSocketJson,
+            Self::WebSocket | Self::WebSocketJson | Self::EventStream => self,
+        }
+    }
+
+    /// The same for a peer that takes compressed messages of this class.
+    #[must_use]
+    pub const fn compressed(self, class: WindowClass) -> Self {
+        match self.plain() {
+            Self::WebSocket => Self::WebSocketDeflate(class),
+            Self::WebSocketJson => Self::WebSocketJsonDeflate(class),
+            other => other,
+        }
+    }
+
+    /// With whom what is compressed in this format is shared.
+    #[must_use]
+    pub const fn window_class(self) -> Option<WindowClass> {
+        match self {
+            Self::WebSocketDeflate(class) | Self::WebSocketJsonDeflate(class) => Some(class),
+            Self::WebSocket | Self::WebSocketJson | Self::EventStream => None,
+        }
+    }
+
+    /// Appends the encoding of `publication` at `position` to `out`, without compression, which is
+    /// valid in each format ([`super::Compressors`] compresses).
+    pub fn encode(self, publication: &Publication, position: Position, out: &mut Vec<u8>) {
+        match self.plain() {
             Self::WebSocketJson => {
                 with_text_frame(out, |out| write_json(out, publication, position));
             }
@@ -44,14 +65,17 @@ impl Format {
                 let id = position.write_to(&mut space);
                 with_chunk(out, |out| write_event(out, publication, id));
             }
+            _ => {
+                let opcode = opcode_of(publication.kind);
+                websocket::encode::write_frame(out, opcode, &publication.payload);
+            }
         }
     }
 
     /// Appends what tells a reader that publications are lost to it; nothing where the format has
     /// no word for it.
     pub fn encode_gap(self, position: Position, out: &mut Vec<u8>) {
-        match self {
-            Self::WebSocket => {}
+        match self.plain() {
             Self::WebSocketJson => {
                 let text = format!("{{\"gap\":true,\"id\":\"{position}\"}}");
                 websocket::encode::write_frame(out, Opcode::Text, text.as_bytes());
@@ -64,18 +88,34 @@ impl Format {
                     let _ = event.encode(out);
                 });
             }
+            _ => {}
         }
+    }
+}
+
+pub(super) const fn opcode_of(kind: PublicationKind) -> Opcode {
+    match kind {
+        PublicationKind::Binary => Opcode::Binary,
+        PublicationKind::Json | PublicationKind::Text => Opcode::Text,
     }
 }
 
 /// Appends what `write` writes as one text frame.
 fn with_text_frame(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    with_frame(out, |bytes| frame_header(Opcode::Text, bytes), write);
+}
+
+/// Appends what `write` writes behind the header that `header` makes for so many bytes.
+pub(super) fn with_frame(
+    out: &mut Vec<u8>,
+    header: impl FnOnce(usize) -> ([u8; HEADER_BYTES_MAX], usize),
+    write: impl FnOnce(&mut Vec<u8>),
+) {
     // The header's size depends on the payload's: the longest is reserved, what is too much goes.
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_BYTES_MAX]);
     write(out);
-    let payload_bytes = out.len() - start - HEADER_BYTES_MAX;
-    let (header, length) = frame_header(Opcode::Text, payload_bytes);
+    let (header, length) = header(out.len() - start - HEADER_BYTES_MAX);
     out[start + HEADER_BYTES_MAX - length..start + HEADER_BYTES_MAX]
         .copy_from_slice(&header[..length]);
     out.drain(start..start + HEADER_BYTES_MAX - length);
@@ -118,7 +158,7 @@ fn write_event(out: &mut Vec<u8>, publication: &Publication, id: &str) {
     debug_assert!(encoded.is_ok());
 }
 
-fn write_json(out: &mut Vec<u8>, publication: &Publication, position: Position) {
+pub(super) fn write_json(out: &mut Vec<u8>, publication: &Publication, position: Position) {
     let mut space = [0; ID_BYTES_MAX];
     put(out, "{\"id\":\"");
     put(out, position.write_to(&mut space));

@@ -1,7 +1,7 @@
 //! Fan-out: how one publication reaches everyone who subscribed to it on this shard.
 //!
 //! A [`Replica`] is this shard's copy of a channel: the recent publications by reference and, per
-//! wire format in use, their encodings one after the other. A subscription is a cursor into that
+//! wire format in use, their encodings one after the other, each made once for all its readers. A subscription is a cursor into that
 //! log; a subscriber that is `n` behind is one range of bytes. Nothing here sends: [`Fanout::next_due`]
 //! names a sink that lags, the shard pulls for it when its connection has no send in flight.
 //!
@@ -11,11 +11,13 @@
 //!
 //! It knows sinks, not connections, and formats, not sockets.
 
+mod deflate;
 mod format;
 mod log;
 mod publication;
 mod replica;
 
+pub use deflate::{Compressors, DeflateTotals, window_class};
 pub use format::Format;
 pub(crate) use format::with_chunk;
 pub use publication::{Position, Publication, PublicationKind, UnknownId};
@@ -25,6 +27,7 @@ use crate::limits::{CHANNELS_PER_SHARD_MAX, LOG_BLOCKS_MAX, SUBSCRIPTIONS_PER_SH
 use crate::mailbox::ShardId;
 use crate::memory::{BlockPool, Key, Slab, Spans};
 use hashbrown::HashMap;
+use replica::Place;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -47,18 +50,19 @@ struct Subscription {
     /// The offset it gets next.
     cursor: u64,
     replica: Key,
-    /// Its place in the replica's list of this format.
+    /// Its place in the replica's list for its format.
     position: u32,
     /// The connection's next subscription; `NONE` ends the list.
     next: u32,
-    format: Format,
+    /// Which of the replica's lists that is.
+    readers: u8,
     /// Whether the connection's own publications are left out.
     skips_own: bool,
     /// Whether its cursor is known: the home has answered.
     resolved: bool,
 }
 
-const _: () = assert!(size_of::<Subscription>() <= 48, "a subscription is paid a million times");
+const _: () = assert!(size_of::<Subscription>() <= 40, "a subscription is paid a million times");
 
 /// Ends a connection's list of subscriptions.
 pub const NO_SUBSCRIPTION: u32 = u32::MAX;
@@ -127,13 +131,19 @@ pub struct Fanout {
     /// Replicas with something to tell.
     dirty: VecDeque<Key>,
     pool: BlockPool,
+    compressors: Compressors,
     scratch: Vec<u8>,
 }
 
 impl Fanout {
-    /// An empty one for `shard`, whose tables hash names with `seed`.
+    /// An empty one for `shard`, whose tables hash names with `seed` and whose compressed formats
+    /// are made as `deflate` says.
     #[must_use]
-    pub fn new(shard: ShardId, seed: foldhash::quality::RandomState) -> Self {
+    pub fn new(
+        shard: ShardId,
+        seed: foldhash::quality::RandomState,
+        deflate: websocket::deflate::Settings,
+    ) -> Self {
         Self {
             shard_bits: u64::from(shard) << 56,
             replicas: Slab::new(CHANNELS_PER_SHARD_MAX),
@@ -142,6 +152,7 @@ impl Fanout {
             subscriptions: Slab::new(SUBSCRIPTIONS_PER_SHARD_MAX),
             dirty: VecDeque::new(),
             pool: BlockPool::new(crate::limits::BLOCK_BYTES, LOG_BLOCKS_MAX),
+            compressors: Compressors::new(deflate),
             scratch: Vec::new(),
         }
     }
@@ -167,7 +178,7 @@ impl Fanout {
             replica,
             position: 0,
             next: *head,
-            format: options.format,
+            readers: 0,
             skips_own: options.skips_own,
             resolved: false,
         };
@@ -181,7 +192,11 @@ impl Fanout {
         }
         let mut resolution = None;
         if let Some(found) = self.replicas.get_mut(replica) {
-            let position = found.join(options.format, key.index);
+            let place = found.join(options.format, key.index);
+            if let Some(subscription) = self.subscriptions.get_mut(key) {
+                subscription.readers = place.readers;
+                subscription.position = place.position;
+            }
             if found.is_live() {
                 resolution = Some(resolve(
                     &mut self.subscriptions,
@@ -192,9 +207,6 @@ impl Fanout {
                 ));
             } else {
                 found.wait(key, options.after);
-            }
-            if let Some(subscription) = self.subscriptions.get_mut(key) {
-                subscription.position = position;
             }
         }
         Ok(Subscribed { ask_home, resolution })
@@ -207,7 +219,8 @@ impl Fanout {
             let Some(subscription) = self.subscriptions.remove(key) else { break };
             *head = subscription.next;
             let Some(replica) = self.replicas.get_mut(subscription.replica) else { continue };
-            replica.leave(subscription.format, subscription.position, key);
+            let Subscription { readers, position, .. } = subscription;
+            replica.leave(Place { readers, position }, key);
             for moved in replica.take_moved() {
                 if let Some(moved_key) = self.subscriptions.key_at(moved.subscription)
                     && let Some(other) = self.subscriptions.get_mut(moved_key)
@@ -255,8 +268,13 @@ impl Fanout {
     pub fn on_publication(&mut self, channel: &str, offset: u64, publication: Publication) {
         let Some(key) = self.names.get(channel).copied() else { return };
         let Some(replica) = self.replicas.get_mut(key) else { return };
-        if replica.append(offset, publication, &mut self.pool, &mut self.scratch)
-            && replica.mark_dirty()
+        if replica.append(
+            offset,
+            publication,
+            &mut self.pool,
+            &mut self.compressors,
+            &mut self.scratch,
+        ) && replica.mark_dirty()
         {
             self.dirty.push_back(key);
         }
@@ -274,8 +292,8 @@ impl Fanout {
         let Some(replica) = self.replicas.get_mut(key) else { return };
         replica.skip_to(next);
         let position = Position { epoch: replica.epoch(), offset: next - 1 };
-        for format in Format::ALL {
-            for index in replica.subscribers(format) {
+        for (format, subscribers) in replica.subscribers() {
+            for index in subscribers {
                 if let Some(subscription) = self
                     .subscriptions
                     .key_at(*index)
@@ -325,7 +343,7 @@ impl Fanout {
                 if let Some(subscription) = subscription
                     && subscription.resolved
                 {
-                    replica.saw_cursor(subscription.format, subscription.cursor);
+                    replica.saw_cursor(subscription.readers, subscription.cursor);
                     if subscription.cursor < end {
                         return Some(subscription.sink);
                     }
@@ -353,8 +371,8 @@ impl Fanout {
             let Some(replica) = self.replicas.get(subscription.replica) else { continue };
             let own = self.shard_bits | subscription.sink.connection.to_bits();
             let skipped = subscription.skips_own.then_some(own);
-            match replica.pull(subscription.format, subscription.cursor, skipped, bytes_left, spans)
-            {
+            let Subscription { readers, cursor, .. } = *subscription;
+            match replica.pull(readers, cursor, skipped, bytes_left, spans) {
                 Some(taken) => {
                     subscription.cursor = taken.cursor;
                     bytes_left = bytes_left.saturating_sub(taken.bytes);
@@ -391,6 +409,13 @@ impl Fanout {
         logs + self.subscriptions.resident_bytes()
             + self.replicas.resident_bytes()
             + self.pool.resident_bytes()
+            + self.compressors.resident_bytes()
+    }
+
+    /// What was compressed on this shard for subscribers.
+    #[must_use]
+    pub const fn deflate_totals(&self) -> DeflateTotals {
+        self.compressors.totals()
     }
 
     fn new_replica(&mut self, channel: &str) -> Result<Key, Full> {
@@ -420,13 +445,13 @@ fn resolve(
 ) -> Resolution {
     // Callers pass the key of a subscription they just looked up.
     let subscription = subscriptions.get_mut(key).expect("a subscription to resolve");
-    let start = replica.start_after(subscription.format, after, scratch);
+    let start = replica.start_after(subscription.readers, after, scratch);
     subscription.cursor = start.cursor;
     subscription.resolved = true;
-    replica.saw_cursor(subscription.format, start.cursor);
+    replica.saw_cursor(subscription.readers, start.cursor);
     Resolution {
         sink: subscription.sink,
-        format: subscription.format,
+        format: replica.format(subscription.readers),
         position: Position { epoch: replica.epoch(), offset: start.position },
         catch_up: start.catch_up,
         gap: start.gap,

@@ -1,10 +1,12 @@
 //! This shard's copy of a channel: recent publications by reference, their encodings, their readers.
 
+use super::deflate::Compressors;
 use super::format::Format;
 use super::log::{FormatLog, Taken};
 use super::publication::{Position, Publication};
 use crate::limits::{HISTORY_BYTES, HISTORY_PUBLICATIONS, REPLICA_LAG_MAX};
 use crate::memory::{BlockPool, Key, Spans};
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -17,6 +19,15 @@ pub struct Answer {
     pub next: u64,
     /// The newest publications before it, oldest first.
     pub history: Vec<Publication>,
+}
+
+/// Where a subscriber is in its replica.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// Which of the replica's lists it is in; there is one per format.
+    pub(super) readers: u8,
+    /// Where in the list.
+    pub(super) position: u32,
 }
 
 /// A subscriber that a removal moved to another place in its list.
@@ -46,18 +57,20 @@ pub struct Replica {
     live: bool,
     window: VecDeque<Publication>,
     window_bytes: usize,
-    formats: [Readers; Format::ALL.len()],
+    /// In the order of their first use; one whose readers have left stays, empty.
+    readers: SmallVec<[Readers; 1]>,
     /// Subscribers that came before the home answered.
     waiting: Vec<(Key, Option<Position>)>,
     moved: Vec<Moved>,
     dirty: bool,
-    /// Which format's list the sweep is in.
+    /// Which of the lists the sweep is in.
     sweeping: usize,
 }
 
 /// The readers of one format.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Readers {
+    format: Format,
     log: Option<FormatLog>,
     list: Vec<u32>,
     /// How far the present sweep came in `list`.
@@ -66,6 +79,12 @@ struct Readers {
     lowest: u64,
     /// The log's end when the present sweep began.
     goal: u64,
+}
+
+impl Readers {
+    const fn new(format: Format) -> Self {
+        Self { format, log: None, list: Vec::new(), swept: 0, lowest: 0, goal: 0 }
+    }
 }
 
 impl Replica {
@@ -77,7 +96,7 @@ impl Replica {
             live: false,
             window: VecDeque::new(),
             window_bytes: 0,
-            formats: Default::default(),
+            readers: SmallVec::new(),
             waiting: Vec::new(),
             moved: Vec::new(),
             dirty: false,
@@ -98,36 +117,47 @@ impl Replica {
     }
 
     pub(super) fn is_saturated(&self) -> bool {
-        self.formats.iter().filter_map(|readers| readers.log.as_ref()).any(FormatLog::is_saturated)
+        self.readers.iter().filter_map(|readers| readers.log.as_ref()).any(FormatLog::is_saturated)
     }
 
     pub(super) fn log_bytes(&self) -> usize {
-        self.formats.iter().filter_map(|readers| readers.log.as_ref()).map(FormatLog::bytes).sum()
+        self.readers.iter().filter_map(|readers| readers.log.as_ref()).map(FormatLog::bytes).sum()
     }
 
     pub(super) fn subscriber_count(&self) -> usize {
-        self.formats.iter().map(|readers| readers.list.len()).sum()
+        self.readers.iter().map(|readers| readers.list.len()).sum()
     }
 
-    pub(super) fn subscribers(&self, format: Format) -> &[u32] {
-        &self.formats[format as usize].list
+    /// The subscribers, by format.
+    pub(super) fn subscribers(&self) -> impl Iterator<Item = (Format, &[u32])> {
+        self.readers.iter().map(|readers| (readers.format, &readers.list[..]))
     }
 
-    /// Adds a subscriber and says at which place of the list.
-    pub(super) fn join(&mut self, format: Format, subscription: u32) -> u32 {
-        let readers = &mut self.formats[format as usize];
+    pub(super) fn format(&self, readers: u8) -> Format {
+        self.readers[usize::from(readers)].format
+    }
+
+    /// Adds a subscriber and says at which place.
+    pub(super) fn join(&mut self, format: Format, subscription: u32) -> Place {
+        let known = self.readers.iter().position(|readers| readers.format == format);
+        let at = known.unwrap_or_else(|| {
+            self.readers.push(Readers::new(format));
+            self.readers.len() - 1
+        });
+        let readers = &mut self.readers[at];
         if readers.log.is_none() {
             readers.log = Some(FormatLog::new(self.next));
         }
         readers.list.push(subscription);
-        readers.list.len() as u32 - 1
+        // There are few formats.
+        Place { readers: at as u8, position: readers.list.len() as u32 - 1 }
     }
 
-    /// Removes the subscriber at `position`; [`Self::take_moved`] says who has another place now.
-    pub(super) fn leave(&mut self, format: Format, position: u32, key: Key) {
+    /// Removes the subscriber at `place`; [`Self::take_moved`] says who has another position now.
+    pub(super) fn leave(&mut self, place: Place, key: Key) {
         self.waiting.retain(|(waiting, _)| *waiting != key);
-        let readers = &mut self.formats[format as usize];
-        let mut at = position as usize;
+        let readers = &mut self.readers[usize::from(place.readers)];
+        let mut at = place.position as usize;
         debug_assert_eq!(readers.list.get(at), Some(&key.index), "a subscriber knows its place");
         if at < readers.swept {
             // The last one that the sweep visited takes its place, so that the last of the list,
@@ -150,7 +180,7 @@ impl Replica {
     }
 
     pub(super) fn take_moved(&mut self) -> impl Iterator<Item = Moved> + use<> {
-        let moved: smallvec::SmallVec<[Moved; 2]> = self.moved.drain(..).collect();
+        let moved: SmallVec<[Moved; 2]> = self.moved.drain(..).collect();
         moved.into_iter()
     }
 
@@ -165,7 +195,7 @@ impl Replica {
         self.live = true;
         self.window_bytes = answer.history.iter().map(|entry| entry.payload.len()).sum();
         self.window = answer.history.into();
-        for readers in &mut self.formats {
+        for readers in &mut self.readers {
             if let Some(log) = &mut readers.log {
                 log.restart(self.next);
             }
@@ -179,6 +209,7 @@ impl Replica {
         offset: u64,
         publication: Publication,
         pool: &mut BlockPool,
+        compressors: &mut Compressors,
         scratch: &mut Vec<u8>,
     ) -> bool {
         if !self.live || offset != self.next {
@@ -186,10 +217,10 @@ impl Replica {
             return false;
         }
         let position = Position { epoch: self.epoch, offset };
-        for format in Format::ALL {
-            if let Some(log) = &mut self.formats[format as usize].log {
+        for readers in &mut self.readers {
+            if let Some(log) = &mut readers.log {
                 scratch.clear();
-                format.encode(&publication, position, scratch);
+                compressors.encode(readers.format, &publication, position, scratch);
                 log.append(scratch, publication.sender, pool);
             }
         }
@@ -214,17 +245,20 @@ impl Replica {
         self.next = next;
         self.window.clear();
         self.window_bytes = 0;
-        for readers in &mut self.formats {
+        for readers in &mut self.readers {
             if let Some(log) = &mut readers.log {
                 log.restart(next);
             }
         }
     }
 
-    /// Where a subscriber of `format` that had everything up to `after` begins.
+    /// Where a subscriber in the list `readers` that had everything up to `after` begins.
+    ///
+    /// What it catches up with is encoded for it alone, and not compressed: a whole history would
+    /// take a tenth of a second.
     pub(super) fn start_after(
         &self,
-        format: Format,
+        readers: u8,
         after: Option<Position>,
         scratch: &mut Vec<u8>,
     ) -> Start {
@@ -239,7 +273,8 @@ impl Replica {
             return Start { cursor: wanted, position: after.offset, ..Start::default() };
         }
         let oldest = self.next - self.window.len() as u64;
-        let logged = self.formats[format as usize].log.as_ref().map_or(self.next, FormatLog::first);
+        let readers = &self.readers[usize::from(readers)];
+        let logged = readers.log.as_ref().map_or(self.next, FormatLog::first);
         if wanted >= logged {
             return Start { cursor: wanted, position: after.offset, ..Start::default() };
         }
@@ -247,7 +282,7 @@ impl Replica {
         scratch.clear();
         for offset in from..logged.max(from) {
             let position = Position { epoch: self.epoch, offset };
-            format.encode(&self.window[(offset - oldest) as usize], position, scratch);
+            readers.format.encode(&self.window[(offset - oldest) as usize], position, scratch);
         }
         Start {
             cursor: logged.max(from),
@@ -269,7 +304,7 @@ impl Replica {
 
     /// The next subscriber of the sweep and the end of its log.
     pub(super) fn sweep_next(&mut self) -> Option<(u32, u64)> {
-        while let Some(readers) = self.formats.get_mut(self.sweeping) {
+        while let Some(readers) = self.readers.get_mut(self.sweeping) {
             if let Some(log) = &readers.log
                 && let Some(index) = readers.list.get(readers.swept).copied()
             {
@@ -285,15 +320,15 @@ impl Replica {
         None
     }
 
-    pub(super) fn saw_cursor(&mut self, format: Format, cursor: u64) {
-        let lowest = &mut self.formats[format as usize].lowest;
+    pub(super) fn saw_cursor(&mut self, readers: u8, cursor: u64) {
+        let lowest = &mut self.readers[usize::from(readers)].lowest;
         *lowest = cursor.min(*lowest);
     }
 
     /// Ends a sweep; true when another has to follow, because more was published meanwhile.
     pub(super) fn end_sweep(&mut self) -> bool {
         let mut again = false;
-        for readers in &mut self.formats {
+        for readers in &mut self.readers {
             if let Some(log) = &mut readers.log {
                 if readers.swept > 0 {
                     log.swept(readers.lowest);
@@ -309,13 +344,13 @@ impl Replica {
 
     pub(super) fn pull(
         &self,
-        format: Format,
+        readers: u8,
         cursor: u64,
         skipped: Option<u64>,
         bytes_max: usize,
         spans: &mut Spans,
     ) -> Option<Taken> {
-        let log = self.formats[format as usize].log.as_ref()?;
+        let log = self.readers[usize::from(readers)].log.as_ref()?;
         log.pull(cursor, skipped, bytes_max, spans)
     }
 }

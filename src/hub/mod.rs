@@ -190,7 +190,8 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// The hub of `shard` of `shards`; `seed` is the process's, `entropy` the shard's.
+    /// The hub of `shard` of `shards`; `seed` is the process's, `entropy` the shard's. `deflate` is
+    /// how publications are compressed for those who take them so.
     #[must_use]
     pub fn new(
         shard: ShardId,
@@ -198,6 +199,7 @@ impl Hub {
         seed: u64,
         entropy: u64,
         history: HistoryLimits,
+        deflate: websocket::deflate::Settings,
     ) -> Self {
         let table_hash = foldhash::quality::RandomState::default();
         Self {
@@ -206,7 +208,7 @@ impl Hub {
             home_hash: foldhash::quality::FixedState::with_seed(seed),
             homes: HashMap::with_hasher(table_hash.clone()),
             behind: VecDeque::new(),
-            fanout: Fanout::new(shard, table_hash),
+            fanout: Fanout::new(shard, table_hash, deflate),
             ingest_pool: BlockPool::new(BLOCK_BYTES, ARENA_BLOCKS_MAX),
             ingest: None,
             outbound: (0..shards).map(|_| VecDeque::new()).collect(),

@@ -9,7 +9,10 @@ const LIMITS: HistoryLimits =
 const NOW: Monotonic = Monotonic::from_millis(1);
 
 fn hubs() -> [Hub; 2] {
-    [Hub::new(0, 2, 7, 1, LIMITS), Hub::new(1, 2, 7, 2, LIMITS)]
+    [
+        Hub::new(0, 2, 7, 1, LIMITS, websocket::deflate::Settings::default()),
+        Hub::new(1, 2, 7, 2, LIMITS, websocket::deflate::Settings::default()),
+    ]
 }
 
 /// Carries mail until none is left.
@@ -187,5 +190,51 @@ fn the_last_reader_to_leave_frees_the_replica_and_idle_channels_are_forgotten() 
     for hub in &mut hubs {
         hub.tick(later);
         assert_eq!(hub.channels().count(), 0);
+    }
+}
+
+#[test]
+fn a_publication_is_compressed_once_on_a_shard_for_each_class_in_use() {
+    use crate::fanout::window_class;
+    use websocket::deflate::WindowBits;
+
+    let mut hubs = hubs();
+    let classes = [WindowBits::MAX, WindowBits::MIN].map(window_class);
+    let formats = [
+        Format::WebSocket,
+        Format::WebSocket.compressed(classes[0]),
+        Format::WebSocket.compressed(classes[1]),
+    ];
+    let mut heads = [[NO_SUBSCRIPTION; 30]; 2];
+    for (hub, heads) in hubs.iter_mut().zip(&mut heads) {
+        for (index, head) in heads.iter_mut().enumerate() {
+            subscribe(hub, index as u32, head, None, formats[index % 3]);
+        }
+    }
+    settle(&mut hubs);
+    let text = "a text that says the same, and says the same again. ".repeat(8);
+    for _ in 0..5 {
+        publish(&mut hubs[0], &text);
+    }
+    settle(&mut hubs);
+    for (hub, heads) in hubs.iter_mut().zip(&heads) {
+        assert_eq!(hub.readers().deflate_totals().compressions, 2 * 5);
+        for (index, head) in heads.iter().enumerate() {
+            let mut spans = Spans::new();
+            assert_eq!(hub.fanout().pull(*head, &mut spans, 1 << 20).publications, 5);
+            let bytes: usize = spans.iter().map(|span| span.len()).sum();
+            assert_eq!(bytes < 5 * text.len() / 2, index % 3 != 0);
+        }
+    }
+    // A class whose readers left costs nothing.
+    for (hub, heads) in hubs.iter_mut().zip(&mut heads) {
+        for index in (2..30).step_by(3) {
+            hub.unsubscribe_all(&mut heads[index], NOW);
+        }
+    }
+    publish(&mut hubs[1], &text);
+    settle(&mut hubs);
+    for hub in &hubs {
+        assert_eq!(hub.readers().deflate_totals().compressions, 2 * 5 + 1);
     }
 }

@@ -83,6 +83,16 @@ counters! {
     channels: Gauge "headwater_channels",
     /// WebSocket pings sent.
     pings: Total "headwater_websocket_pings_total",
+    /// WebSocket messages compressed: a publication once on each shard and for each window class in use there.
+    deflate_compressions: Total "headwater_deflate_compressions_total",
+    /// Bytes of these before.
+    deflate_bytes_in: Total "headwater_deflate_bytes_in_total",
+    /// Bytes of these after.
+    deflate_bytes_out: Total "headwater_deflate_bytes_out_total",
+    /// Compressed WebSocket messages that were inflated.
+    inflate_messages: Total "headwater_inflate_messages_total",
+    /// Compressed WebSocket messages that could not be inflated, or to more than is accepted.
+    inflate_failures: Total "headwater_inflate_failures_total",
     /// Bytes received.
     bytes_in: Total "headwater_received_bytes_total",
     /// Bytes sent.

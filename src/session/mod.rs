@@ -4,6 +4,7 @@
 //! replies into the connection's outbox. It never touches another connection, never waits and never
 //! sends: what must happen later comes back as an event (`on_*`).
 
+mod deflate;
 mod echo;
 mod event_stream;
 mod http;
@@ -15,6 +16,7 @@ mod rtmp;
 mod settings;
 mod websocket;
 
+pub use deflate::{Agreed, Deflate, Takeover};
 pub use protocol::{
     Collecting, Conditions, HttpState, Protocol, PublishRequest, Publishing, RtmpState, TagHeader,
     TrackWriter, Unit, UnitBody, Waiting, WebSocketState,
@@ -59,6 +61,8 @@ pub struct Context<'a> {
     pub addresses: &'a mut BTreeMap<Key, SocketAddr>,
     /// Compresses long texts.
     pub texts: &'a mut Texts,
+    /// Compresses replies, inflates messages.
+    pub deflate: &'a mut Deflate,
     /// What the operator decided.
     pub settings: &'a Settings,
     /// The shard's counts.
@@ -182,19 +186,18 @@ pub fn on_end_of_stream(connection: &mut Connection, context: &mut Context<'_>) 
             // The answer may still be wanted: the peer only closed its half.
             return;
         }
-        Protocol::Proxied(_)
-        | Protocol::Http(_)
-        | Protocol::WebSocket(_)
-        | Protocol::EventStream
-        | Protocol::Echo => {}
+        Protocol::Proxied(_) | Protocol::Http(_) | Protocol::EventStream | Protocol::Echo => {}
+        Protocol::WebSocket(_) => websocket::on_end_of_stream(connection, context),
     }
     connection.close();
 }
 
 /// The connection ends, whatever the reason: subscriptions and publications of it end too.
 pub fn on_closed(connection: &mut Connection, context: &mut Context<'_>) {
-    if matches!(connection.protocol, Protocol::Rtmp(_)) {
-        rtmp::on_closed(connection, context);
+    match &connection.protocol {
+        Protocol::Rtmp(_) => rtmp::on_closed(connection, context),
+        Protocol::WebSocket(_) => websocket::on_closed(connection, context),
+        Protocol::Proxied(_) | Protocol::Http(_) | Protocol::EventStream | Protocol::Echo => {}
     }
     context.addresses.remove(&context.token);
     context.hub.unsubscribe_all(&mut connection.subscriptions, context.now.monotonic);
@@ -239,7 +242,7 @@ pub fn on_gap(
     position: Position,
     context: &mut Context<'_>,
 ) {
-    if format == Format::WebSocket {
+    if format.plain() == Format::WebSocket {
         // Bare messages have no word for a gap: only the end of the connection tells it.
         on_fallen_behind(connection, context);
         return;

@@ -1,11 +1,12 @@
 //! What a connection speaks, and the state that needs between two receives.
 
-use super::Connection;
+use super::{Connection, Takeover};
 use crate::connection::Role;
 use crate::fanout::{Format, PublicationKind};
 use crate::live::StreamName;
 use crate::memory::{BlockPool, BlockWriter};
 use std::sync::Arc;
+use websocket::deflate::WindowClass;
 
 /// What a connection speaks.
 #[derive(Debug)]
@@ -144,12 +145,16 @@ pub struct Conditions {
 pub struct WebSocketState {
     /// Where the decoder is.
     pub decoder: websocket::Decoder,
-    /// A message whose fragments are coming.
+    /// A message whose fragments are coming; as they came if it is compressed.
     pub message: Option<Box<Vec<u8>>>,
     /// Where the close handshake is.
     pub close: websocket::CloseState,
     /// How publications are shown; without it, messages are sent back to their sender.
     pub format: Option<Format>,
+    /// With whom it shares compressed messages, if it takes them (RFC 7692).
+    pub deflate: Option<WindowClass>,
+    /// Its own states, if it refers to earlier messages.
+    pub takeover: Option<Box<Takeover>>,
     /// Whether a ping is out.
     pub pinged: bool,
 }

@@ -11,7 +11,7 @@ use crate::limits::{EVENT_NAME_BYTES_MAX, SUBSCRIPTIONS_PER_CONNECTION_MAX};
 use crate::live::StreamName;
 use crate::memory::Span;
 use crate::observe::{console, exposition};
-use crate::session::{Collecting, Conditions, Connection, Protocol, PublishRequest};
+use crate::session::{Agreed, Collecting, Conditions, Connection, Protocol, PublishRequest};
 use http1::coding::{Coding, negotiate};
 use http1::origin::{check_host, check_origin};
 use http1::response::{CONTINUE, Head};
@@ -171,13 +171,16 @@ fn upgrade(
         return;
     }
     if route == "echo" {
-        accept(connection, &key, None, context);
-        super::websocket::open(connection, None, context);
+        let agreed = context.deflate.negotiate(request.headers(), false);
+        accept(connection, &key, None, agreed.as_ref(), context);
+        super::websocket::open(connection, None, agreed, context);
         return;
     }
     let Some(channel) = channel_of(connection, request, segment, context) else { return };
     let subprotocol = handshake::choose_subprotocol(request.headers(), &[JSON_SUBPROTOCOL]);
+    let agreed = context.deflate.negotiate(request.headers(), true);
     let format = if subprotocol.is_some() { Format::WebSocketJson } else { Format::WebSocket };
+    let format = agreed.as_ref().map_or(format, |agreed| format.compressed(agreed.class));
     let options = SubscribeOptions {
         format,
         after: query_value(request, "after").and_then(|id| id.parse().ok()),
@@ -186,24 +189,29 @@ fn upgrade(
     let sink = Sink { connection: context.token, stream: 0 };
     let (head, now) = (&mut connection.subscriptions, context.now.monotonic);
     if context.hub.subscribe(&channel, sink, head, options, now).is_err() {
+        if let Some(takeover) = agreed.and_then(|agreed| agreed.takeover) {
+            context.deflate.release(&takeover);
+        }
         context.counters.refused_full.add(1);
         let answer = Answer::to(request, 503, "too_many_subscriptions");
         refuse_with(connection, &answer, "come back later", &[("Retry-After", "5")], context);
         return;
     }
     connection.unresolved += 1;
-    accept(connection, &key, subprotocol, context);
-    super::websocket::open(connection, Some(format), context);
+    accept(connection, &key, subprotocol, agreed.as_ref(), context);
+    super::websocket::open(connection, Some(format), agreed, context);
 }
 
 fn accept(
     connection: &mut Connection,
     key: &handshake::Key,
     subprotocol: Option<&str>,
+    agreed: Option<&Agreed>,
     context: &mut Context<'_>,
 ) {
     context.scratch.clear();
-    let chosen = handshake::Chosen { subprotocol, deflate: None };
+    let deflate = agreed.map(|agreed| agreed.agreement);
+    let chosen = handshake::Chosen { subprotocol, deflate };
     handshake::write_accept(context.scratch, key, &chosen);
     connection.outbox.push(context.arena.append(&[context.scratch]));
 }

@@ -11,6 +11,8 @@ pub struct Settings {
     pub config: Config,
     /// Longest WebSocket message.
     pub websocket_message_bytes_max: u64,
+    /// How WebSocket messages are compressed; what of takeover is said here holds for nobody.
+    pub deflate: websocket::deflate::Settings,
     /// Silence after which a WebSocket peer is pinged.
     pub websocket_ping_ms: u64,
     /// Silence after which a WebSocket peer is given up.
@@ -41,6 +43,7 @@ impl Settings {
         };
         Self {
             websocket_message_bytes_max: u64::from(config.websocket.message_bytes_max),
+            deflate: config.websocket.deflate_settings(),
             websocket_ping_ms: u64::from(config.websocket.ping_interval_ms),
             websocket_idle_ms: u64::from(config.websocket.idle_timeout_ms),
             sse_heartbeat_ms: u64::from(config.sse.heartbeat_ms),

@@ -1,26 +1,44 @@
 //! Plain WebSocket: every message is a publication, every publication a message; or an echo.
+//!
+//! A publication is one range of bytes, so a message in pieces is assembled for it, within the bound of publications.
+//! The echo assembles nothing: what comes in pieces goes back in fragments. A compressed message is collected as it
+//! came and inflated when it is whole, because the state that inflates is the shard's.
 
-use super::{Context, Progress, Settings};
+use super::{Agreed, Context, Progress, Settings};
 use crate::connection::{Hold, Stage};
 use crate::fanout::{Format, PublicationKind};
 use crate::hub::Draft;
-use crate::limits::WEBSOCKET_CLOSE_MS;
+use crate::limits::{PUBLICATION_BYTES_MAX, WEBSOCKET_CLOSE_MS, WEBSOCKET_FRAGMENTS_MAX};
 use crate::memory::Arena;
 use crate::observe::Counters;
 use crate::session::{Connection, Protocol, WebSocketState};
-use websocket::encode::{Opcode, close_payload, frame_header};
-use websocket::{CloseState, Decoder, Event, Kind, Limits, Role, Step, code};
+use websocket::deflate::{self, Outcome};
+use websocket::encode::{Opcode, close_payload, fragment_header, frame_header};
+use websocket::{CloseState, Decoder, Event, Kind, Limits, Role, Step, Utf8, code};
 
 pub(super) const GOING_AWAY: u16 = code::GOING_AWAY;
 pub(super) const TRY_AGAIN_LATER: u16 = code::TRY_AGAIN_LATER;
 
 /// The state after an upgrade; without a format, messages go back to their sender.
-pub(super) fn open(connection: &mut Connection, format: Option<Format>, context: &Context<'_>) {
+pub(super) fn open(
+    connection: &mut Connection,
+    format: Option<Format>,
+    agreed: Option<Agreed>,
+    context: &Context<'_>,
+) {
+    let (decoder, deflate, takeover) = match agreed {
+        Some(Agreed { class, takeover, .. }) => {
+            (Decoder::with_deflate(Role::Server), Some(class), takeover)
+        }
+        None => (Decoder::new(Role::Server), None, None),
+    };
     connection.protocol = Protocol::WebSocket(WebSocketState {
-        decoder: Decoder::new(Role::Server),
+        decoder,
         message: None,
         close: CloseState::Open,
         format,
+        deflate,
+        takeover,
         pinged: false,
     });
     connection.wake_after(context.now.monotonic, context.settings.websocket_ping_ms);
@@ -41,7 +59,8 @@ pub(super) fn receive(
         return Progress::INCOMPLETE;
     }
     let limits = Limits {
-        message_bytes_max: context.settings.websocket_message_bytes_max,
+        message_bytes_max: message_bytes_max(state.format, context),
+        fragments_max: WEBSOCKET_FRAGMENTS_MAX,
         ..Limits::default()
     };
     state.pinged = false;
@@ -54,11 +73,7 @@ pub(super) fn receive(
             Progress { consumed, again: consumed < available }
         }
         Err(error) => {
-            tracing::debug!(connection = ?context.token, %error, "WebSocket peer broke the protocol");
-            context.counters.protocol_errors.add(1);
-            let reason = error.to_string();
-            close(connection, error.close_code(), &reason, context);
-            connection.close();
+            fail(connection, error.close_code(), &error, context);
             Progress { consumed: input.len(), again: false }
         }
     }
@@ -72,11 +87,10 @@ pub(super) fn receive_whole(
     input: &mut [u8],
     context: &mut Context<'_>,
 ) -> usize {
+    let Protocol::WebSocket(state) = &connection.protocol else { return 0 };
+    let message_bytes_max = message_bytes_max(state.format, context);
+    let limits = Limits { message_bytes_max, ..Limits::default() };
     let mut consumed = 0;
-    let limits = Limits {
-        message_bytes_max: context.settings.websocket_message_bytes_max,
-        ..Limits::default()
-    };
     while consumed < input.len() && connection.stage == Stage::Open && connection.wants_input() {
         let Protocol::WebSocket(state) = &mut connection.protocol else { break };
         if state.format.is_some() && is_congested(connection.subscriptions, context) {
@@ -106,7 +120,8 @@ pub(super) fn echo_whole(
     let mut consumed = 0;
     while consumed < input.len() && connection.stage == Stage::Open && connection.wants_input() {
         let Protocol::WebSocket(state) = &mut connection.protocol else { break };
-        if state.format.is_some() || state.close != CloseState::Open {
+        let answers_plainly = state.format.is_none() && state.deflate.is_none();
+        if !answers_plainly || state.close != CloseState::Open {
             break;
         }
         let rest = &mut input[consumed..];
@@ -136,11 +151,46 @@ fn is_congested(subscriptions: u32, context: &Context<'_>) -> bool {
         .is_some_and(|channel| context.hub.is_congested(channel))
 }
 
+/// The longest message, before and after inflation; what is refused here is not assembled.
+fn message_bytes_max(format: Option<Format>, context: &Context<'_>) -> u64 {
+    let configured = context.settings.websocket_message_bytes_max;
+    if format.is_some() { configured.min(PUBLICATION_BYTES_MAX as u64) } else { configured }
+}
+
+/// The peer broke a rule: it is told which, and that is the end.
+#[cold]
+fn fail(
+    connection: &mut Connection,
+    code: u16,
+    error: &dyn std::fmt::Display,
+    context: &mut Context<'_>,
+) {
+    tracing::debug!(connection = ?context.token, %error, "WebSocket peer broke the protocol");
+    context.counters.protocol_errors.add(1);
+    close(connection, code, &error.to_string(), context);
+    connection.close();
+}
+
 fn on_event(connection: &mut Connection, event: Event<'_>, context: &mut Context<'_>) {
     match event {
-        Event::Message { kind, data, .. } => on_message(connection, kind, data, context),
-        Event::Fragment { kind, data, last, .. } => {
-            on_fragment(connection, kind, data, last, context)
+        Event::Message { kind, compressed: false, data } => {
+            on_message(connection, kind, data, context);
+        }
+        Event::Message { kind, compressed: true, data } => {
+            on_compressed(connection, kind, data, context);
+        }
+        Event::Fragment { kind, compressed, data, first, last } => {
+            let place = Place { first, last };
+            let Protocol::WebSocket(state) = &connection.protocol else { return };
+            if state.format.is_none() && !compressed {
+                echo_fragment(connection, kind, data, place, context);
+            } else if let Some(message) = collect(connection, data, place, context) {
+                if compressed {
+                    on_compressed(connection, kind, &message, context);
+                } else {
+                    on_message(connection, kind, &message, context);
+                }
+            }
         }
         Event::Ping(data) => reply(connection, Opcode::Pong, data, context),
         Event::Pong(_) => {}
@@ -152,7 +202,7 @@ fn on_message(connection: &mut Connection, kind: Kind, data: &[u8], context: &mu
     let Protocol::WebSocket(state) = &connection.protocol else { return };
     context.counters.messages_in.add(1);
     let Some(format) = state.format else {
-        reply(connection, opcode_of(kind), data, context);
+        echo(connection, kind, data, context);
         return;
     };
     publish(connection, format, kind, data, context);
@@ -170,7 +220,9 @@ fn publish(
     };
     let kind = match kind {
         Kind::Binary => PublicationKind::Binary,
-        Kind::Text if format == Format::WebSocketJson && is_json(data) => PublicationKind::Json,
+        Kind::Text if format.plain() == Format::WebSocketJson && is_json(data) => {
+            PublicationKind::Json
+        }
         Kind::Text => PublicationKind::Text,
     };
     let draft = Draft { sender: context.sender, ..Draft::of(kind) };
@@ -184,21 +236,104 @@ pub(super) fn is_json(data: &[u8]) -> bool {
     serde_json::from_slice::<serde::de::IgnoredAny>(data).is_ok()
 }
 
-/// A message in pieces is assembled: a publication is one range of bytes.
-fn on_fragment(
+/// Where a piece is in its message.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    first: bool,
+    last: bool,
+}
+
+/// Adds a piece to what was collected of its message; gives the message when it is whole.
+fn collect(
+    connection: &mut Connection,
+    data: &[u8],
+    place: Place,
+    context: &Context<'_>,
+) -> Option<Vec<u8>> {
+    let Protocol::WebSocket(state) = &mut connection.protocol else { return None };
+    let bytes_max = message_bytes_max(state.format, context);
+    let message = state.message.get_or_insert_default();
+    // The decoder has checked the sum against the limit; the memory does not grow beyond it either.
+    let needed = message.len() + data.len();
+    if message.capacity() < needed {
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        let wanted = (message.capacity() * 2).min(bytes_max).max(needed);
+        message.reserve_exact(wanted - message.len());
+    }
+    message.extend_from_slice(data);
+    if place.last { state.message.take().map(|message| *message) } else { None }
+}
+
+/// A whole message that is to be inflated (RFC 7692 6.2).
+fn on_compressed(connection: &mut Connection, kind: Kind, data: &[u8], context: &mut Context<'_>) {
+    let Protocol::WebSocket(state) = &mut connection.protocol else { return };
+    let bytes_max = message_bytes_max(state.format, context);
+    match context.deflate.inflate(state.takeover.as_deref_mut(), data, bytes_max) {
+        Ok(message) => {
+            context.counters.inflate_messages.add(1);
+            if kind == Kind::Binary || is_utf8(&message) {
+                on_message(connection, kind, &message, context);
+            } else {
+                let error = "the peer sent text that is not UTF-8";
+                fail(connection, code::INVALID_PAYLOAD, &error, context);
+            }
+            context.deflate.put_back(message);
+        }
+        Err(error) => {
+            context.counters.inflate_failures.add(1);
+            fail(connection, error.close_code(), &error, context);
+        }
+    }
+}
+
+fn is_utf8(text: &[u8]) -> bool {
+    let mut check = Utf8::new();
+    check.receive(text).is_ok() && check.is_complete()
+}
+
+/// Sends a message back, compressed where that was agreed and pays.
+fn echo(connection: &mut Connection, kind: Kind, data: &[u8], context: &mut Context<'_>) {
+    let Protocol::WebSocket(state) = &mut connection.protocol else { return };
+    let opcode = opcode_of(kind);
+    if let Some(class) = state.deflate
+        && state.close.may_send()
+    {
+        context.scratch.clear();
+        let takeover = state.takeover.as_deref_mut();
+        let outcome = context.deflate.compress(takeover, class, data, context.scratch);
+        if outcome == Outcome::Compressed {
+            let (header, length) = deflate::frame_header(opcode, context.scratch.len());
+            let span = context.arena.append_framed(&header, length, context.scratch);
+            connection.outbox.push(span);
+            return;
+        }
+    }
+    reply(connection, opcode, data, context);
+}
+
+/// Sends a piece of a message back as a fragment.
+fn echo_fragment(
     connection: &mut Connection,
     kind: Kind,
     data: &[u8],
-    last: bool,
+    place: Place,
     context: &mut Context<'_>,
 ) {
-    let Protocol::WebSocket(state) = &mut connection.protocol else { return };
-    let message = state.message.get_or_insert_default();
-    // The decoder has checked the sum against the limit.
-    message.extend_from_slice(data);
-    if last && let Some(message) = state.message.take() {
-        on_message(connection, kind, &message, context);
+    let Protocol::WebSocket(state) = &connection.protocol else { return };
+    if place.last {
+        context.counters.messages_in.add(1);
     }
+    let says_nothing = data.is_empty() && !place.first && !place.last;
+    if says_nothing || !state.close.may_send() {
+        return;
+    }
+    let opcode = match kind {
+        _ if !place.first => Opcode::Continuation,
+        Kind::Text => Opcode::Text,
+        Kind::Binary => Opcode::Binary,
+    };
+    let (header, length) = fragment_header(opcode, place.last, data.len());
+    connection.outbox.push(context.arena.append_framed(&header, length, data));
 }
 
 /// Sends one frame to this peer alone.
@@ -220,6 +355,24 @@ fn on_close(connection: &mut Connection, code: Option<u16>, context: &mut Contex
     }
     context.hub.unsubscribe_all(&mut connection.subscriptions, context.now.monotonic);
     connection.close();
+}
+
+/// The peer's bytes ended. Behind its Close frame that is as it should be (RFC 6455 7.1.1); without one nobody is there
+/// to hear more (7.1.5).
+pub(super) fn on_end_of_stream(connection: &mut Connection, context: &mut Context<'_>) {
+    if let Protocol::WebSocket(state) = &mut connection.protocol {
+        state.close.on_end();
+    }
+    context.hub.unsubscribe_all(&mut connection.subscriptions, context.now.monotonic);
+}
+
+/// The connection ends: its own states are free for others.
+pub(super) fn on_closed(connection: &mut Connection, context: &mut Context<'_>) {
+    if let Protocol::WebSocket(state) = &mut connection.protocol
+        && let Some(takeover) = state.takeover.take()
+    {
+        context.deflate.release(&takeover);
+    }
 }
 
 /// Begins the close handshake; the peer has a bounded time to answer.

@@ -505,6 +505,7 @@ impl<R: Ring> Shard<R> {
         counters.completed.set(ring.completed);
         counters.overflows.set(ring.overflows);
         counters.leases_out.set(ring.leases_out);
+        self.world.count_deflate();
     }
 
     fn tick(&mut self, second: u64) {

@@ -10,7 +10,7 @@ use crate::live::{Directory, PublisherId, StreamName, TrackKind};
 use crate::mailbox::{Post, ShardId};
 use crate::memory::{Arena, Key};
 use crate::observe::{Board, ChannelState, Counters, ShardBoard, StreamState, TrackState};
-use crate::session::{Context, Settings};
+use crate::session::{Context, Deflate, Settings};
 use crate::time::Now;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -75,6 +75,7 @@ pub(super) struct World {
     pub(super) own: Arc<ShardBoard>,
     scratch: Vec<u8>,
     texts: Texts,
+    deflate: Deflate,
     addresses: BTreeMap<Key, SocketAddr>,
     date: [u8; http1::DATE_BYTES],
     date_second: i64,
@@ -92,7 +93,14 @@ impl World {
         let (shard, shards) = (post.shard(), post.shards());
         let ShardOptions { settings, board, transport, entropy, .. } = options;
         let mut world = Self {
-            hub: Hub::new(shard, shards, settings.seed, entropy, settings.history),
+            hub: Hub::new(
+                shard,
+                shards,
+                settings.seed,
+                entropy,
+                settings.history,
+                settings.deflate,
+            ),
             live: Directory::new(shard, shards, settings.seed, settings.live),
             arena: Arena::new(BLOCK_BYTES, ARENA_BLOCKS_MAX),
             transport,
@@ -101,6 +109,7 @@ impl World {
             draining: false,
             scratch: Vec::new(),
             texts: Texts::default(),
+            deflate: Deflate::new(settings.deflate, settings.config.websocket.deflate_takeover),
             addresses: BTreeMap::new(),
             date: [b' '; http1::DATE_BYTES],
             date_second: i64::MIN,
@@ -145,6 +154,7 @@ impl World {
             arena: &mut self.arena,
             scratch: &mut self.scratch,
             texts: &mut self.texts,
+            deflate: &mut self.deflate,
             addresses: &mut self.addresses,
             settings: &self.settings,
             counters: &self.own.counters,
@@ -219,6 +229,17 @@ impl World {
         }
     }
 
+    /// Shows what was compressed in this turn.
+    pub(super) fn count_deflate(&self) {
+        let totals = self.hub.readers().deflate_totals().plus(self.deflate.totals());
+        let counters = self.counters();
+        if counters.deflate_compressions.value() != totals.compressions {
+            counters.deflate_compressions.set(totals.compressions);
+            counters.deflate_bytes_in.set(totals.bytes_in);
+            counters.deflate_bytes_out.set(totals.bytes_out);
+        }
+    }
+
     /// The second that began since the last call, if one did.
     pub(super) fn second_passed(&mut self) -> Option<u64> {
         let second = self.now.monotonic.as_millis() / 1000;
@@ -279,6 +300,9 @@ impl World {
     }
 
     pub(super) fn resident_bytes(&self) -> usize {
-        self.hub.resident_bytes() + self.arena.resident_bytes() + self.texts.resident_bytes()
+        self.hub.resident_bytes()
+            + self.arena.resident_bytes()
+            + self.texts.resident_bytes()
+            + self.deflate.resident_bytes()
     }
 }

@@ -7,6 +7,7 @@
 
 mod browser;
 mod client;
+mod deflate;
 mod drain;
 mod http;
 mod idle_memory;

@@ -47,6 +47,7 @@ struct Totals {
     turns: u64,
     delivered: u64,
     resumed: u64,
+    inflated: u64,
     gaps: u64,
     segments: u64,
     cells: u64,
@@ -61,6 +62,7 @@ impl Totals {
         self.turns += outcome.turns;
         self.delivered += outcome.delivered;
         self.resumed += outcome.resumed;
+        self.inflated += outcome.inflated;
         self.gaps += outcome.gaps;
         self.segments += outcome.segments;
         self.cells += outcome.cells;
@@ -69,13 +71,14 @@ impl Totals {
     fn print(&self) {
         println!(
             "{} seeds: {} connections, {} completions, {} turns, {} cells;\n{} deliveries, {} \
-             resumes, {} gaps told, {} segments read",
+             inflated, {} resumes, {} gaps told, {} segments read",
             self.runs,
             self.connections,
             self.completions,
             self.turns,
             self.cells,
             self.delivered,
+            self.inflated,
             self.resumed,
             self.gaps,
             self.segments
@@ -142,6 +145,7 @@ fn every_seed_holds() {
     });
     let totals = totals.into_inner().unwrap();
     totals.print();
+    assert!(totals.inflated > 0, "nobody was sent anything compressed");
     for (seed, text) in failures.into_inner().unwrap() {
         println!("seed {seed}: {text}");
         println!(

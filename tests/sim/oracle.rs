@@ -70,6 +70,8 @@ pub(crate) struct Ledger {
     pub(crate) gaps: u64,
     pub(crate) delivered: u64,
     pub(crate) resumed: u64,
+    /// Messages that came compressed.
+    pub(crate) inflated: u64,
     /// Files of live streams that never change.
     files: BTreeMap<String, u64>,
     pub(crate) segments: u64,

@@ -28,6 +28,7 @@ pub(crate) struct Outcome {
     pub(crate) turns: u64,
     pub(crate) delivered: u64,
     pub(crate) resumed: u64,
+    pub(crate) inflated: u64,
     pub(crate) gaps: u64,
     pub(crate) segments: u64,
     pub(crate) cells: u64,
@@ -50,6 +51,7 @@ struct Plan {
     key: u8,
     leaves_first: bool,
     live: bool,
+    takeover: bool,
 }
 
 impl Plan {
@@ -65,6 +67,7 @@ impl Plan {
             key: if random.chance(1, 2) { random.next() as u8 | 1 } else { 0 },
             leaves_first: random.chance(1, 2),
             live: random.chance(1, 2),
+            takeover: random.chance(1, 2),
         }
     }
 }
@@ -104,6 +107,7 @@ fn build(plan: &Plan, random: &mut Random, shown: bool) -> Rc<World> {
     if plan.short_history {
         config.channels.history_publications = 4;
     }
+    config.websocket.deflate_takeover = plan.takeover;
     config.media.segment_duration_ms = 1000;
     config.media.window_segments = 6;
     let settings = Arc::new(Settings::new(&config, random.next(), 1_700_000_000));
@@ -193,6 +197,7 @@ fn phases(world: &Rc<World>, plan: &Plan) -> Outcome {
         turns: world.turns(),
         delivered: peers.ledger.delivered,
         resumed: peers.ledger.resumed,
+        inflated: peers.ledger.inflated,
         gaps: peers.ledger.gaps,
         segments: peers.ledger.segments,
         cells: cells.sum(),

@@ -4,6 +4,9 @@ use super::link::{HTTP, Link, State};
 use super::{Client, Io, NEVER};
 use crate::core::{MILLISECOND, SECOND};
 use crate::oracle::{Ledger, Message, Subscription, parse_position, parse_text, text_of};
+use websocket::deflate::{
+    self, Agreement, ClientWindow, Compressor, Decompressor, Offer, WindowBits, WindowClass,
+};
 use websocket::encode::{Opcode, close_payload, write_masked_frame};
 use websocket::handshake::{ClientRequest, Key, read_response, write_request};
 use websocket::{Decoder, Event, Limits, Role, Step};
@@ -26,9 +29,16 @@ pub(crate) struct WebSocketClient {
     /// Whether it asks for the JSON subprotocol, which has ids.
     json: bool,
     skips_own: bool,
+    /// What it offers of permessage-deflate, and what was agreed.
+    offer: Option<Offer>,
+    agreement: Option<Agreement>,
+    compressor: Option<Compressor>,
+    decompressor: Decompressor,
     key: Key,
     decoder: Decoder,
     message: Vec<u8>,
+    /// Whether the message is to be inflated.
+    compressed: bool,
     subscription: Option<Subscription>,
     last_id: Option<String>,
     publisher: Option<u32>,
@@ -46,9 +56,14 @@ impl WebSocketClient {
             channel,
             json,
             skips_own,
+            offer: None,
+            agreement: None,
+            compressor: None,
+            decompressor: Decompressor::new(1 << 20),
             key: Key::from_nonce([7; 16]),
             decoder: Decoder::new(Role::Client),
             message: Vec::new(),
+            compressed: false,
             subscription: None,
             last_id: None,
             publisher: None,
@@ -61,9 +76,17 @@ impl WebSocketClient {
     fn ask(&mut self, io: &mut Io<'_>) {
         self.link.connect(io, HTTP);
         self.stage = Stage::Asking;
+        // Another each time, so that readers change between the logs of a channel.
+        self.offer = io.random.chance(1, 2).then(|| Offer {
+            server_no_context_takeover: io.random.chance(1, 2),
+            client_no_context_takeover: io.random.chance(1, 2),
+            server_max_window_bits: WindowBits::new(io.random.between(9, 22) as u8),
+            client_max_window_bits: ClientWindow::Limitable,
+        });
+        self.agreement = None;
+        self.compressor = None;
         self.key =
             Key::from_nonce(io.random.next().to_le_bytes().repeat(2).try_into().expect("16"));
-        self.decoder = Decoder::new(Role::Client);
         self.message.clear();
         let mut target = format!("/ws/c{}?x=1", self.channel);
         if self.skips_own {
@@ -88,7 +111,31 @@ impl WebSocketClient {
 
     fn request<'a>(&self, target: &'a str) -> ClientRequest<'a> {
         let subprotocols = self.json.then_some("headwater.json");
-        ClientRequest { host: "localhost", target, subprotocols, ..ClientRequest::default() }
+        ClientRequest {
+            host: "localhost",
+            target,
+            subprotocols,
+            deflate: self.offer,
+            ..ClientRequest::default()
+        }
+    }
+
+    /// What both sides agreed on; the server may refer to nothing earlier, and we do where we may.
+    fn agree(&mut self, agreement: Option<Agreement>) {
+        self.agreement = agreement;
+        let Some(agreement) = agreement else {
+            self.decoder = Decoder::new(Role::Client);
+            return;
+        };
+        assert!(agreement.server_no_context_takeover, "publications are shared");
+        self.decoder = Decoder::with_deflate(Role::Client);
+        let settings = deflate::Settings { threshold_bytes: 1, ..deflate::Settings::default() };
+        let window = agreement.client_window(&settings);
+        self.compressor = Some(if agreement.client_no_context_takeover {
+            Compressor::new(&settings, WindowClass::new(window))
+        } else {
+            Compressor::with_takeover(&settings, window)
+        });
     }
 
     /// Over, for whatever reason; comes again unless it is to leave.
@@ -117,7 +164,9 @@ impl WebSocketClient {
         let message = io.ledger.publishes(self.publisher?);
         let padding = if io.random.chance(1, 10) { 3000 } else { 40 };
         let text = text_of(message, io.random.index(padding));
-        if io.random.chance(1, 6) {
+        if self.compressor.is_some() && io.random.chance(2, 3) {
+            self.publish_compressed(io, text.as_bytes());
+        } else if io.random.chance(1, 6) {
             let cut = io.random.index(text.len());
             self.send(io, Opcode::Text, false, &text.as_bytes()[..cut]);
             self.send(io, Opcode::Continuation, true, &text.as_bytes()[cut..]);
@@ -127,6 +176,21 @@ impl WebSocketClient {
         Some(message)
     }
 
+    fn publish_compressed(&mut self, io: &mut Io<'_>, text: &[u8]) {
+        let mut payload = Vec::new();
+        let Some(compressor) = &mut self.compressor else { return };
+        compressor.compress_always(text, &mut payload);
+        let mask = (io.random.next() as u32).to_le_bytes();
+        let is_whole = io.random.chance(2, 3);
+        let cut = if is_whole { payload.len() } else { io.random.index(payload.len()) };
+        let mut out = Vec::new();
+        deflate::write_masked_frame(&mut out, Opcode::Text, is_whole, mask, &payload[..cut]);
+        if !is_whole {
+            write_masked_frame(&mut out, Opcode::Continuation, true, mask, &payload[cut..]);
+        }
+        self.link.write(io, &out);
+    }
+
     /// Reads what came; true when the server said goodbye.
     fn read(&mut self, io: &mut Io<'_>) -> bool {
         if self.stage == Stage::Asking {
@@ -134,7 +198,9 @@ impl WebSocketClient {
                 Ok(None) => return false,
                 Ok(Some(accepted)) => {
                     assert_eq!(accepted.subprotocol.is_some(), self.json);
-                    let consumed = accepted.consumed;
+                    let (consumed, agreement) = (accepted.consumed, accepted.deflate);
+                    assert_eq!(agreement.is_some(), self.offer.is_some());
+                    self.agree(agreement);
                     self.link.input.drain(..consumed);
                     self.stage = Stage::Open;
                     self.open_since = io.core.now;
@@ -155,9 +221,13 @@ impl WebSocketClient {
             };
             let mut pong = None;
             match event {
-                Event::Message { data, .. } => self.message.extend_from_slice(data),
-                Event::Fragment { data, last, .. } => {
+                Event::Message { data, compressed, .. } => {
                     self.message.extend_from_slice(data);
+                    self.compressed = compressed;
+                }
+                Event::Fragment { data, compressed, last, .. } => {
+                    self.message.extend_from_slice(data);
+                    self.compressed = compressed;
                     if !last {
                         start += consumed;
                         continue;
@@ -187,7 +257,12 @@ impl WebSocketClient {
     }
 
     fn on_message(&mut self, io: &mut Io<'_>) {
-        let bytes = std::mem::take(&mut self.message);
+        let mut bytes = std::mem::take(&mut self.message);
+        if std::mem::take(&mut self.compressed) {
+            let payload = std::mem::take(&mut bytes);
+            self.decompressor.message(&payload, &mut bytes).expect("the server sends DEFLATE");
+            io.ledger.inflated += 1;
+        }
         let text = std::str::from_utf8(&bytes).expect("the server sends UTF-8");
         let Some(subscription) = &mut self.subscription else { return };
         if !self.json {

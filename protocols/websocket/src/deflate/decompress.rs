@@ -197,6 +197,14 @@ impl Decompressor {
         self.reset();
     }
 
+    /// Sets the limit for the messages from now on, where peers have different ones. Between messages
+    /// only: within one the limit it began with holds.
+    pub const fn set_message_bytes_max(&mut self, message_bytes_max: u64) {
+        if !self.is_inside_message() {
+            self.message_bytes_max = message_bytes_max;
+        }
+    }
+
     /// Whether a message is under way.
     pub const fn is_inside_message(&self) -> bool {
         matches!(self.stage, Stage::Blocks { .. } | Stage::Final)
