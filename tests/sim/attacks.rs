@@ -1,7 +1,7 @@
-//! Bug class "idle / slow attacks", in virtual time: heads, bodies and PROXY headers that drip in, readers that take a
+//! Slow and many attackers, in virtual time: heads, bodies and PROXY headers that drip in, readers that take a
 //! byte a second, and silence. No faults: what ends these connections is the server's own patience.
 //!
-//! Each attacker comes a hundredfold beside the others; what is asserted is when each was sent away, with which word,
+//! Each attacker comes a hundredfold and more, beside the others; what is asserted is when each was sent away, with which word,
 //! and that nothing of them is left.
 
 use crate::core::{Core, MILLISECOND, SECOND, Trace};
