@@ -434,6 +434,8 @@ impl<R: Ring> Shard<R> {
             let is_hot = peer.many_armed && !cooled;
             let next_ms = session::on_timer(&mut peer.connection, &mut self.world.context(key));
             let next_ms = if is_hot { next_ms.min(HOT_LOOK_MS) } else { next_ms };
+            // The session knows nothing of a send that stalls.
+            let next_ms = peer.stalls_in_ms(now).map_or(next_ms, |stall| next_ms.min(stall));
             if cooled {
                 self.end_receive_many(key);
             }

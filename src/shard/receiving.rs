@@ -33,7 +33,10 @@ impl<R: Ring> Shard<R> {
             return;
         }
         // Those who wait for a lease or for room come first.
-        let is_free = to_receive.is_empty() && to_push.is_empty() && !peer.receives_many();
+        let is_free = to_receive.is_empty()
+            && to_push.is_empty()
+            && !peer.receives_many()
+            && !peer.inbox_waits;
         if is_free && ring.receive(peer.socket, key).is_ok() {
             peer.readable = false;
             peer.receiving = true;
@@ -221,6 +224,11 @@ impl<R: Ring> Shard<R> {
             let Some(peer) = self.peers.get_mut(key) else { continue };
             peer.receive_queued = false;
             if !peer.may_receive() {
+                continue;
+            }
+            if peer.inbox_waits && !peer.connection.inbox.is_empty() {
+                // What is kept is read first: a full inbox must not get another pool of buffers.
+                self.resume(key);
                 continue;
             }
             peer.readable = false;
