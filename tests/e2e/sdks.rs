@@ -15,7 +15,7 @@ use websocket::deflate::Decompressor;
 use websocket::{Decoder, Event, Kind, Limits, Role, Step};
 
 /// Lines of `[websocket]`, and whether the server then compresses for those who offer it.
-const SETTINGS: &[(&str, bool)] = &[("", false)];
+const SETTINGS: &[(&str, bool)] = &[("", true), ("deflate = false", false)];
 
 /// The answer to an offer that asks the server for no window.
 const AGREED: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
