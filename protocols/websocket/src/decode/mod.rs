@@ -77,7 +77,8 @@ pub enum Role {
 /// What a peer may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest message, all its fragments together; more is [`ErrorKind::MessageTooBig`].
+    /// The longest message, all its fragments together; more is [`ErrorKind::MessageTooBig`]. A
+    /// compressed one is longer if there is nothing to compress, so see [`Decoder::with_deflate`].
     pub message_bytes_max: u64,
     /// The most frames one message may be cut into.
     pub fragments_max: u32,
@@ -178,7 +179,8 @@ impl Decoder {
     }
 
     /// The same for a connection that negotiated permessage-deflate (RFC 7692 6): the first frame of
-    /// a message may carry RSV1. Limits count compressed bytes.
+    /// a message may carry RSV1. Of a compressed message the limits count compressed bytes, of which
+    /// there may be an eighth more than [`Limits::message_bytes_max`].
     pub const fn with_deflate(role: Role) -> Self {
         let mut decoder = Self::new(role);
         decoder.deflate = true;
@@ -274,7 +276,7 @@ impl Decoder {
 
     /// A frame from its first byte.
     fn frame<'a>(&mut self, input: &'a mut [u8], limits: &Limits) -> Fallible<Step<'a>> {
-        let room = limits.message_bytes_max.saturating_sub(self.message_bytes);
+        let room = self.payload_bytes_max(input[0], limits).saturating_sub(self.message_bytes);
         let Some(header) = Header::parse(input, self.role, self.deflate, self.state, room)? else {
             return Ok(Step::Incomplete);
         };
@@ -308,6 +310,19 @@ impl Decoder {
         // Inside a frame the state names the kind of its message also when the frame is the last.
         self.state = header.kind.into();
         self.piece(input, header.header_bytes)
+    }
+
+    /// The most payload bytes of the message that a frame with this first byte begins or goes on
+    /// with. Compression makes longer what it can't make shorter, so a compressed message may take
+    /// more than the limit that holds once it is inflated.
+    fn payload_bytes_max(&self, first: u8, limits: &Limits) -> u64 {
+        let compressed = match self.state {
+            State::Idle => self.deflate && first & header::RSV1 != 0,
+            _ => self.compressed,
+        };
+        let most = limits.message_bytes_max;
+        // As in `Compressor::bound`.
+        if compressed { most.saturating_add((most >> 3) + (most >> 6) + 16) } else { most }
     }
 
     /// What has arrived of the current data frame's payload, from `start` on.
