@@ -53,34 +53,38 @@ pub enum Hold {
 }
 
 /// One peer, which speaks `P`.
+///
+/// The fields are in the order in which they are used, because a connection that was not heard of
+/// for a while has left the cache: what every step looks at is in front, within a line.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Connection<P> {
-    /// The protocol and its state.
-    pub protocol: P,
-    /// What has to be sent.
-    pub outbox: Outbox,
-    /// What came and was not consumed.
-    pub inbox: Inbox,
-    /// Between our bytes and the wire's.
-    pub transport: Transport,
-    /// The first of its subscriptions.
-    pub subscriptions: u32,
-    /// Subscriptions whose place in their channel is not known yet. Until it is, nothing is sent: a
-    /// peer that hears that it is subscribed misses nothing from then on.
-    pub unresolved: u8,
-    /// When something was last received, in milliseconds of the monotonic clock (wraps after 49 days).
-    pub heard_ms: u32,
-    /// When its timer has to fire if that is earlier than it would; in the same clock.
-    pub wake_ms: Option<u32>,
     /// Where it is in its life.
     pub stage: Stage,
     /// Why input is not read.
     pub hold: Hold,
+    /// Between our bytes and the wire's.
+    pub transport: Transport,
+    /// Subscriptions whose place in their channel is not known yet. Until it is, nothing is sent: a
+    /// peer that hears that it is subscribed misses nothing from then on.
+    pub unresolved: u8,
     /// Whether it comes from this machine: by a listener on the loopback or by a path, and not on
     /// behalf of somebody else.
     pub is_local: bool,
     /// Whether it comes from a configured proxy, whose word on who asks is believed.
     pub is_proxy: bool,
+    /// The first of its subscriptions.
+    pub subscriptions: u32,
+    /// When something was last received, in milliseconds of the monotonic clock (wraps after 49 days).
+    pub heard_ms: u32,
+    /// What has to be sent.
+    pub outbox: Outbox,
+    /// What came and was not consumed.
+    pub inbox: Inbox,
+    /// The protocol and its state.
+    pub protocol: P,
+    /// When its timer has to fire if that is earlier than it would; in the same clock.
+    pub wake_ms: Option<u32>,
 }
 
 impl<P> Connection<P> {

@@ -68,6 +68,7 @@ struct Chunk<T> {
     used: u32,
 }
 
+#[repr(C)]
 struct Slot<T> {
     generation: u32,
     state: State<T>,

@@ -229,13 +229,9 @@ impl KernelRing {
         true
     }
 
-    /// Several spans are one SENDMSG.
-    fn push_vectors(
-        &mut self,
-        socket: Socket,
-        token: Token,
-        spans: Spans,
-    ) -> (Entry, squeue::Entry) {
+    /// Several spans are one SENDMSG. Says whether it was pushed.
+    #[inline(never)]
+    fn push_vectors(&mut self, socket: Socket, token: Token, spans: Spans) -> (Entry, bool) {
         let mut vectors = self.vectors.take();
         vectors.list.extend(spans.iter().map(|span| libc::iovec {
             iov_base: span.as_ptr().cast_mut().cast(),
@@ -246,8 +242,11 @@ impl KernelRing {
         let header = &raw const vectors.header;
         let bytes = spans.iter().map(|span| span.len() as u32).sum();
         let entry = self.sends.insert(Sending { token, bytes, spans, vectors: Some(vectors) });
-        let send = opcode::SendMsg::new(Fixed(socket.slot()), header);
-        (entry, send.flags(SEND_FLAGS as u32).build())
+        let sqe = opcode::SendMsg::new(Fixed(socket.slot()), header)
+            .flags(SEND_FLAGS as u32)
+            .build()
+            .user_data(user_data(Kind::Send, entry_key(entry)));
+        (entry, self.submit(socket.cell(), &sqe))
     }
 
     fn push_close(&mut self, socket: Socket, token: Token, armed: Armed) -> bool {
@@ -563,16 +562,18 @@ impl Ring for KernelRing {
         if self.sends.is_full() {
             return Err(refused(spans));
         }
-        let (entry, sqe) = if let [span] = spans.as_slice() {
+        let (entry, pushed) = if let [span] = spans.as_slice() {
             let (address, bytes) = (span.as_ptr(), span.len() as u32);
             let entry = self.sends.insert(Sending { token, bytes, spans, vectors: None });
-            let send = opcode::Send::new(Fixed(socket.slot()), address, bytes);
-            (entry, send.flags(SEND_FLAGS).build())
+            let sqe = opcode::Send::new(Fixed(socket.slot()), address, bytes)
+                .flags(SEND_FLAGS)
+                .build()
+                .user_data(user_data(Kind::Send, entry_key(entry)));
+            (entry, self.submit(socket.cell(), &sqe))
         } else {
             self.push_vectors(socket, token, spans)
         };
-        let sqe = sqe.user_data(user_data(Kind::Send, entry_key(entry)));
-        if self.submit(socket.cell(), &sqe) {
+        if pushed {
             return Ok(());
         }
         let taken_back = self.sends.remove(entry).unwrap_or_default();

@@ -234,7 +234,11 @@ impl<R: Ring> Shard<R> {
     #[inline(always)]
     fn route(&mut self, completion: Completion) {
         match completion {
-            Completion::Sent { token, bytes } => self.on_sent(token, bytes),
+            Completion::Sent { token, bytes } => {
+                // It owns nothing; the compiler would look what it might own.
+                std::mem::forget(completion);
+                self.on_sent(token, bytes);
+            }
             Completion::ReceivedMany { token, lease, more } => {
                 self.feed(token, lease);
                 if !more {

@@ -12,17 +12,8 @@ use std::num::NonZeroU32;
 
 /// A connection, its socket and its ops in flight.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, one bit of meaning each")]
+#[repr(C)]
 pub(super) struct Peer {
-    pub(super) connection: Connection,
-    pub(super) socket: Socket,
-    /// What a short send left, to be sent before anything else.
-    pub(super) resend: Option<Box<Spans>>,
-    /// Since when a send makes no progress to speak of, in milliseconds of the monotonic clock; an
-    /// even one is made the odd one before it, so that it is never 0.
-    pub(super) resend_since_ms: Option<NonZeroU32>,
-    /// What was sent since then.
-    pub(super) resend_bytes: u32,
     pub(super) poll_armed: bool,
     pub(super) writable_armed: bool,
     pub(super) many_armed: bool,
@@ -44,6 +35,16 @@ pub(super) struct Peer {
     pub(super) held: bool,
     /// The inbox has something that may be readable now.
     pub(super) inbox_waits: bool,
+    pub(super) socket: Socket,
+    /// Since when a send makes no progress to speak of, in milliseconds of the monotonic clock; an
+    /// even one is made the odd one before it, so that it is never 0.
+    pub(super) resend_since_ms: Option<NonZeroU32>,
+    /// What a short send left, to be sent before anything else.
+    pub(super) resend: Option<Box<Spans>>,
+    /// As in a connection, what every step looks at is in front.
+    pub(super) connection: Connection,
+    /// What was sent since [`Self::resend_since_ms`].
+    pub(super) resend_bytes: u32,
 }
 
 const _: () = assert!(size_of::<Peer>() <= 224, "a peer is paid a million times");
