@@ -9,7 +9,7 @@ use crate::connection::Hold;
 use crate::fanout::{Format, PublicationKind};
 use crate::hub::Draft;
 use crate::limits::{PUBLICATION_BYTES_MAX, WEBSOCKET_CLOSE_MS, WEBSOCKET_FRAGMENTS_MAX};
-use crate::session::{Connection, Protocol, WebSocketState};
+use crate::session::{Aside, Connection, Protocol, WebSocketState};
 use websocket::deflate::{self, Outcome};
 use websocket::encode::{Opcode, close_payload, fragment_header, frame_header};
 use websocket::{CloseState, Decoder, Event, Kind, Limits, Role, Step, Utf8, code};
@@ -30,13 +30,14 @@ pub(super) fn open(
         }
         None => (Decoder::new(Role::Server), None, None),
     };
+    let aside =
+        takeover.map(|takeover| Box::new(Aside { takeover: Some(takeover), message: Vec::new() }));
     connection.protocol = Protocol::WebSocket(WebSocketState {
         decoder,
-        message: None,
+        aside,
         close: CloseState::Open,
         format,
         deflate,
-        takeover,
         pinged: false,
     });
     connection.wake_after(context.now.monotonic, context.settings.websocket_ping_ms);
@@ -176,7 +177,8 @@ fn collect(
 ) -> Option<Vec<u8>> {
     let Protocol::WebSocket(state) = &mut connection.protocol else { return None };
     let bytes_max = message_bytes_max(state.format, context);
-    let message = state.message.get_or_insert_default();
+    let aside = state.aside.get_or_insert_default();
+    let message = &mut aside.message;
     // The decoder has checked the sum against the limit; the memory does not grow beyond it either.
     let needed = message.len() + data.len();
     if message.capacity() < needed {
@@ -185,14 +187,21 @@ fn collect(
         message.reserve_exact(wanted - message.len());
     }
     message.extend_from_slice(data);
-    if place.last { state.message.take().map(|message| *message) } else { None }
+    if !place.last {
+        return None;
+    }
+    let message = std::mem::take(message);
+    if aside.takeover.is_none() {
+        state.aside = None;
+    }
+    Some(message)
 }
 
 /// A whole message that is to be inflated (RFC 7692 6.2).
 fn on_compressed(connection: &mut Connection, kind: Kind, data: &[u8], context: &mut Context<'_>) {
     let Protocol::WebSocket(state) = &mut connection.protocol else { return };
     let bytes_max = message_bytes_max(state.format, context);
-    match context.deflate.inflate(state.takeover.as_deref_mut(), data, bytes_max) {
+    match context.deflate.inflate(state.takeover(), data, bytes_max) {
         Ok(message) => {
             context.counters.inflate_messages.add(1);
             if kind == Kind::Binary || is_utf8(&message) {
@@ -223,8 +232,7 @@ fn echo(connection: &mut Connection, kind: Kind, data: &[u8], context: &mut Cont
         && state.close.may_send()
     {
         context.scratch.clear();
-        let takeover = state.takeover.as_deref_mut();
-        let outcome = context.deflate.compress(takeover, class, data, context.scratch);
+        let outcome = context.deflate.compress(state.takeover(), class, data, context.scratch);
         if outcome == Outcome::Compressed {
             let (header, length) = deflate::frame_header(opcode, context.scratch.len());
             let span = context.arena.append_framed(&header, length, context.scratch);
@@ -293,9 +301,10 @@ pub(super) fn on_end_of_stream(connection: &mut Connection, context: &mut Contex
 /// The connection ends: its own states are free for others.
 pub(super) fn on_closed(connection: &mut Connection, context: &mut Context<'_>) {
     if let Protocol::WebSocket(state) = &mut connection.protocol
-        && let Some(takeover) = state.takeover.take()
+        && let Some(aside) = state.aside.take()
+        && let Some(takeover) = &aside.takeover
     {
-        context.deflate.release(&takeover);
+        context.deflate.release(takeover);
     }
 }
 
