@@ -151,6 +151,11 @@ fn limits_carry_their_unit() {
     tidy(limit_names);
 }
 
+#[test]
+fn every_bug_class_has_its_tests() {
+    tidy(bug_classes);
+}
+
 /// A file of the repository. `text` is `None` when it is not UTF-8.
 #[derive(Debug, Default)]
 struct File {
@@ -654,6 +659,50 @@ fn spec_tags(files: &[File]) -> Violations {
     violations
 }
 
+/// Each row of the table in tests/README.md names tests whose comment names the class, and every comment names a class of
+/// that table.
+fn bug_classes(files: &[File]) -> Violations {
+    const TABLE: &str = "tests/README.md";
+    let mut marked = BTreeSet::new();
+    let mut violations = Vec::new();
+    for file in files.iter().filter(|file| file.is_rust() && file.path != "tests/tidy.rs") {
+        let mut classes: Vec<&str> = Vec::new();
+        for line in file.text().lines().map(str::trim_start) {
+            if let Some(rest) = line.strip_prefix("/// Bug class \"") {
+                classes.extend(rest.split('"').next());
+            } else if let Some(rest) = line.strip_prefix("fn ") {
+                let name = rest.split(['(', '<']).next().unwrap_or(rest);
+                marked.extend(classes.drain(..).map(|class| (class.to_lowercase(), name)));
+            } else if !line.starts_with("///") && !line.starts_with("#[") {
+                let adrift = classes.drain(..);
+                violations.extend(
+                    adrift.map(|class| format!("{}: the class {class:?} is on no test", file.path)),
+                );
+            }
+        }
+    }
+    let table = files.iter().find(|file| file.path == TABLE).map_or("", File::text);
+    let rows = table.split_once("| class |").map_or("", |(_, rows)| rows).lines().skip(2);
+    let mut known = BTreeSet::new();
+    for row in rows.map_while(|line| line.strip_prefix("| ")) {
+        let Some((class, tests)) = row.split_once(" | ") else { continue };
+        known.insert(class.to_lowercase());
+        let tests: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        if tests.is_empty() {
+            violations.push(format!("{TABLE}: {class} has no tests"));
+        }
+        let missing = tests.iter().filter(|test| !marked.contains(&(class.to_lowercase(), **test)));
+        violations.extend(missing.map(|test| {
+            format!("{TABLE}: {test} has no comment `/// Bug class \"{class}\": ...`")
+        }));
+    }
+    let unknown = marked.iter().filter(|(class, _)| !known.contains(class));
+    violations.extend(unknown.map(|(class, test)| {
+        format!("{TABLE}: has no class {class:?}, which the comment of {test} names")
+    }));
+    violations
+}
+
 /// The unit, or the noun that is counted, is a word of the name.
 fn limit_names(files: &[File]) -> Violations {
     const UNITS: &[&str] = &[
@@ -963,6 +1012,37 @@ mod planted {
         let test = "#[cfg(test)]\nmod tests {\n// spec: RFC 9112 6.3\n}";
         finds(spec_tags, path, test, "is on no code");
         accepts(spec_tags, path, &format!("// spec: RFC 9112 6.3\n{test}"));
+    }
+
+    #[test]
+    fn a_bug_class_without_tests() {
+        let readme = |row: &str| {
+            File::new("tests/README.md", &format!("| class | tests |\n| --- | --- |\n{row}\n"))
+        };
+        let test = |class: &str| {
+            File::new(
+                "tests/e2e/a.rs",
+                &format!("/// Bug class \"{class}\": x.\n#[test]\nfn f() {{}}"),
+            )
+        };
+        let cases = [
+            ("| Bombs | `f` |", "Bombs", ""),
+            ("| Bombs | `f` |", "bombs", ""),
+            ("| Bombs | `g` |", "Bombs", "g has no comment"),
+            ("| Bombs |  |", "Bombs", "Bombs has no tests"),
+            ("| Bombs | `f` |", "Booms", "has no class \"booms\""),
+        ];
+        for (row, class, expected) in cases {
+            let violations = bug_classes(&[readme(row), test(class)]);
+            let found = violations.iter().any(|violation| violation.contains(expected));
+            assert_eq!(found, !expected.is_empty(), "{row} {class}: {violations:?}");
+        }
+        finds(
+            bug_classes,
+            "src/a.rs",
+            "/// Bug class \"Bombs\": x.\nconst A: u8 = 0;",
+            "is on no test",
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Claim: Neither frames nor handshakes panic; messages keep to the limits, and text is UTF-8.
+//! Claim: No bytes make the decoder panic in either role, with or without compression; messages keep to the limits, text is UTF-8.
 //! Limits: messages of 2 KiB in 64 fragments, whole up to 200 bytes; inputs of 4 KiB, which is libFuzzer's default.
 
 #![no_main]

@@ -1,8 +1,8 @@
 //! permessage-deflate: inflation of anything, and compression read back.
 
 use websocket::deflate::{
-    Compressor, Decompressor, Error, Level, MemoryLevel, Outcome, Part, Settings, Status,
-    WindowBits, WindowClass, negotiate,
+    COMPRESSOR_BYTES_MAX, Compressor, Decompressor, Error, Level, MemoryLevel, Outcome, Part,
+    Settings, Status, WindowBits, WindowClass, negotiate,
 };
 
 use crate::{Seed, cut};
@@ -21,7 +21,9 @@ pub fn never_panics(data: &[u8]) {
             assert!(websocket::is_valid_on_wire(error.close_code()));
         }
         let first = own.message(data, &mut out);
+        assert!(!own.is_inside_message() && !shared.is_inside_message());
         if let Err(error) = first {
+            own.abandon();
             assert_eq!(own.message(&HELLO, &mut out), Err(error), "an error stays");
         }
         out.clear();
@@ -59,9 +61,7 @@ pub fn split(data: &[u8]) {
 /// What any compressor makes of any messages, a decompressor reads back.
 pub fn roundtrip(data: &[u8]) {
     let (message, pieces) = cut::pieces(data);
-    // A compressor is made anew for each input, so that a finding repeats; that is not worth its time
-    // for what unit tests cover.
-    if message.len() < 3 || message.len() as u64 > LIMIT {
+    if message.len() as u64 > LIMIT {
         return;
     }
     let settings = settings(message);
@@ -71,6 +71,7 @@ pub fn roundtrip(data: &[u8]) {
     } else {
         (Compressor::new(&settings, WindowClass::new(window)), Decompressor::new(LIMIT))
     };
+    assert!(Compressor::bytes(&settings, window) <= COMPRESSOR_BYTES_MAX);
     // Once as one message, then the first pieces as one each: a reset costs more than a short message.
     for message in [message].iter().chain(pieces.iter().take(8)) {
         let mut payload = Vec::new();
@@ -79,6 +80,8 @@ pub fn roundtrip(data: &[u8]) {
             Outcome::DoesNotPay => {
                 assert!(payload.is_empty());
                 compressor.compress_always(message, &mut payload);
+                // Neither state says anything of what it holds.
+                assert!(format!("{compressor:?}{decompressor:?}").len() < 400);
                 assert!(payload.len() <= Compressor::bound(message.len()));
             }
         }
@@ -119,6 +122,26 @@ pub fn seeds() -> Vec<Seed> {
     ]
 }
 
+/// The same without that byte: for where nothing is cut.
+#[must_use]
+pub fn whole_seeds() -> Vec<Seed> {
+    let mut whole: Vec<Seed> = seeds();
+    for (_, bytes) in &mut whole {
+        bytes.remove(0);
+    }
+    // What a stream that has ended makes of the tail, and of another message.
+    whole.push(("ended", vec![0x03, 0x00]));
+    whole.push(("ended-in-full", vec![0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]));
+    for (name, offer) in [
+        ("bare-server-window", "permessage-deflate; server_max_window_bits"),
+        ("small-window", "permessage-deflate; server_max_window_bits=8"),
+        ("takeover", "permessage-deflate"),
+    ] {
+        whole.push((name, [&[0xff; 6][..], b"\n", offer.as_bytes()].concat()));
+    }
+    whole
+}
+
 /// Messages behind a byte that chooses their cuts.
 #[must_use]
 pub fn message_seeds() -> Vec<Seed> {
@@ -130,6 +153,7 @@ pub fn message_seeds() -> Vec<Seed> {
         ("noise", [&[4][..], &noise].concat()),
         ("run", [&[2][..], &[b'x'; 1500]].concat()),
         ("short", b"\x00abc".to_vec()),
+        ("empty", b"\x00".to_vec()),
     ]
 }
 

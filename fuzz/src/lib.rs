@@ -17,6 +17,7 @@ pub mod cut;
 pub mod deflate;
 pub mod flv;
 pub mod h264;
+pub mod handshake;
 pub mod http1;
 pub mod mp4;
 pub mod proxy;
@@ -49,7 +50,11 @@ pub const TARGETS: &[Target] = &[
     Target { name: "av1_never_panics", claim: av1::never_panics, seeds: av1::seeds },
     Target { name: "av1_roundtrip", claim: av1::roundtrip, seeds: av1::seeds },
     Target { name: "av1_split", claim: av1::split, seeds: av1::seeds },
-    Target { name: "deflate_never_panics", claim: deflate::never_panics, seeds: deflate::seeds },
+    Target {
+        name: "deflate_never_panics",
+        claim: deflate::never_panics,
+        seeds: deflate::whole_seeds,
+    },
     Target { name: "deflate_roundtrip", claim: deflate::roundtrip, seeds: deflate::message_seeds },
     Target { name: "deflate_split", claim: deflate::split, seeds: deflate::seeds },
     Target { name: "flv_never_panics", claim: flv::never_panics, seeds: flv::seeds },
@@ -57,6 +62,17 @@ pub const TARGETS: &[Target] = &[
     Target { name: "flv_split", claim: flv::split, seeds: flv::seeds },
     Target { name: "h264_never_panics", claim: h264::never_panics, seeds: h264::seeds },
     Target { name: "h264_split", claim: h264::split, seeds: h264::seeds },
+    Target {
+        name: "handshake_never_panics",
+        claim: handshake::never_panics,
+        seeds: handshake::seeds,
+    },
+    Target {
+        name: "handshake_roundtrip",
+        claim: handshake::roundtrip,
+        seeds: handshake::offer_seeds,
+    },
+    Target { name: "handshake_split", claim: handshake::split, seeds: handshake::cut_seeds },
     Target { name: "http1_never_panics", claim: http1::never_panics, seeds: http1::seeds },
     Target { name: "http1_roundtrip", claim: http1::roundtrip, seeds: http1::seeds },
     Target { name: "http1_split", claim: http1::split, seeds: http1::seeds },
@@ -64,6 +80,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "mp4_roundtrip", claim: mp4::roundtrip, seeds: mp4::written_seeds },
     Target { name: "mp4_split", claim: mp4::split, seeds: mp4::seeds },
     Target { name: "proxy_never_panics", claim: proxy::never_panics, seeds: proxy::seeds },
+    Target { name: "proxy_roundtrip", claim: proxy::roundtrip, seeds: proxy::written_seeds },
     Target { name: "proxy_split", claim: proxy::split, seeds: proxy::cut_seeds },
     Target { name: "rtmp_never_panics", claim: rtmp::never_panics, seeds: rtmp::seeds },
     Target { name: "rtmp_split", claim: rtmp::split, seeds: rtmp::seeds },

@@ -1,6 +1,8 @@
 //! Headers of the PROXY protocol.
 
-use proxy::{Limits, Source, Step, receive};
+use std::net::{IpAddr, SocketAddr};
+
+use proxy::{Limits, Source, Step, V1_BYTES_MAX, receive};
 
 use crate::{Seed, cut};
 
@@ -41,6 +43,106 @@ pub fn split(data: &[u8]) {
     assert_eq!(dripped, receive(stream, &LIMITS));
 }
 
+/// A header of either version as a proxy writes it says what it was written for; whatever follows it is not its.
+pub fn roundtrip(data: &[u8]) {
+    let mut rest = data;
+    let mut take = |count: usize| {
+        let (taken, behind) = rest.split_at(count.min(rest.len()));
+        rest = behind;
+        let mut bytes = taken.to_vec();
+        bytes.resize(count, 0);
+        bytes
+    };
+    let choice = take(1)[0];
+    let mut end = |is_v6: bool| {
+        let mut address = [0; 16];
+        address.copy_from_slice(&take(16));
+        let [port_high, port_low] = *take(2) else { unreachable!("two were taken") };
+        let v4: IpAddr = [address[0], address[1], address[2], address[3]].into();
+        let address = if is_v6 { address.into() } else { v4 };
+        SocketAddr::new(address, u16::from_be_bytes([port_high, port_low]))
+    };
+    let is_v6 = choice & 1 != 0;
+    let (client, server) = (end(is_v6), end(is_v6));
+    let (header, source) = match choice >> 1 & 7 {
+        0 | 1 => {
+            let line = format!(
+                "PROXY TCP{} {} {} {} {}\r\n",
+                if is_v6 { 6 } else { 4 },
+                client.ip(),
+                server.ip(),
+                client.port(),
+                server.port()
+            );
+            (line.into_bytes(), Source::Internet { client, server })
+        }
+        2 => (b"PROXY UNKNOWN\r\n".to_vec(), Source::Unknown),
+        3 => (version_2(0x20, 0, &[], rest, choice), Source::Proxy),
+        4 => (version_2(0x21, 0, &[], rest, choice), Source::Unknown),
+        5 => (version_2(0x21, 0x31, &[b'x'; 216], rest, choice), Source::Unix),
+        _ => {
+            let octets = |address: IpAddr| match address {
+                IpAddr::V4(address) => address.octets().to_vec(),
+                IpAddr::V6(address) => address.octets().to_vec(),
+            };
+            let ports = [client.port().to_be_bytes(), server.port().to_be_bytes()].concat();
+            let addresses = [octets(client.ip()), octets(server.ip()), ports].concat();
+            let family = if is_v6 { 0x21 } else { 0x11 } + (choice >> 4 & 1);
+            (version_2(0x21, family, &addresses, rest, choice), Source::Internet { client, server })
+        }
+    };
+    assert!(header.starts_with(b"\r") || header.len() <= V1_BYTES_MAX);
+    let stream = [&header[..], rest].concat();
+    let limits = Limits::default();
+    assert_eq!(receive(&stream, &limits), Ok(Step::Header { consumed: header.len(), source }));
+    assert_eq!(receive(&header[..header.len() - 1], &limits), Ok(Step::Incomplete));
+    let limits = Limits { header_bytes_max: header.len() - 1 };
+    assert!(header[0] == b'P' || receive(&stream, &limits).is_err(), "one byte too long");
+}
+
+/// A header of version 2 with a TLV of these bytes, cut to what a header may have, and perhaps the checksum.
+fn version_2(command: u8, family: u8, addresses: &[u8], value: &[u8], choice: u8) -> Vec<u8> {
+    let mut header = [b"\r\n\r\n\0\r\nQUIT\n", &[command, family, 0, 0][..], addresses].concat();
+    if choice & 0x20 != 0 {
+        let value = &value[..value.len().min(1_000)];
+        // PP2_TYPE_NOOP.
+        header.push(4);
+        header.extend_from_slice(&u16::try_from(value.len()).unwrap_or(0).to_be_bytes());
+        header.extend_from_slice(value);
+    }
+    let is_checked = choice & 0x40 != 0;
+    if is_checked {
+        header.extend_from_slice(&[3, 0, 4, 0, 0, 0, 0]);
+    }
+    let length = u16::try_from(header.len() - 16).unwrap_or(0).to_be_bytes();
+    header[14..16].copy_from_slice(&length);
+    if is_checked {
+        let (at, sum) = (header.len() - 4, crc32c(&header));
+        header[at..].copy_from_slice(&sum.to_be_bytes());
+    }
+    header
+}
+
+/// Every kind of header for [`roundtrip`].
+#[must_use]
+pub fn written_seeds() -> Vec<Seed> {
+    let seed = |name, choice: u8| {
+        let rest: Vec<u8> = (1..60).collect();
+        (name, [&[choice], &rest[..]].concat())
+    };
+    vec![
+        seed("v1-tcp4", 0),
+        seed("v1-tcp6", 1),
+        seed("v1-unknown", 4),
+        seed("v2-local", 6 | 0x20),
+        seed("v2-unspecified", 8 | 0x60),
+        seed("v2-unix", 10 | 0x40),
+        seed("v2-tcp4", 12 | 0x60),
+        seed("v2-udp6", 13 | 0x30),
+        ("v2-empty", vec![14]),
+    ]
+}
+
 /// Headers as proxies send them and as liars do.
 #[must_use]
 pub fn seeds() -> Vec<Seed> {
@@ -69,6 +171,32 @@ pub fn seeds() -> Vec<Seed> {
         ("v2-checksum", checked),
         ("v2-wrong-checksum", v2([0x21, 0x11], &[&v4[..], &[3, 0, 4, 1, 2, 3, 4]].concat())),
         ("v2-short-tlv", v2([0x21, 0x11], &[&v4[..], &[4, 0, 9, 0]].concat())),
+        ("v1-cut", b"PROX".to_vec()),
+        ("v1-family", b"PROXY TCP5 192.0.2.1 203.0.113.9 12345 80\r\n".to_vec()),
+        ("v1-fields", b"PROXY TCP4 192.0.2.1 203.0.113.9 12345 80 \r\n".to_vec()),
+        ("v1-two-spaces", b"PROXY TCP4  192.0.2.1 203.0.113.9 12345 80\r\n".to_vec()),
+        ("v1-port-zero", b"PROXY TCP4 192.0.2.1 203.0.113.9 012 80\r\n".to_vec()),
+        ("v1-port-large", b"PROXY TCP4 192.0.2.1 203.0.113.9 65536 80\r\n".to_vec()),
+        ("v1-port-sign", b"PROXY TCP4 192.0.2.1 203.0.113.9 +1 80\r\n".to_vec()),
+        ("v1-port-none", b"PROXY TCP4 192.0.2.1 203.0.113.9\r\n".to_vec()),
+        ("v1-control", b"PROXY UNKNOWN \t\r\n".to_vec()),
+        ("v1-other-address", b"PROXY TCP6 192.0.2.1 203.0.113.9 1 80\r\n".to_vec()),
+        ("v2-cut", b"\r\n\r\n".to_vec()),
+        ("v2-cut-version", v2([0x21, 0x11], b"")[..12].to_vec()),
+        ("v2-cut-family", v2([0x21, 0x11], b"")[..13].to_vec()),
+        ("v2-cut-length", v2([0x21, 0x11], b"")[..15].to_vec()),
+        ("v2-cut-addresses", v2([0x21, 0x11], &v4)[..20].to_vec()),
+        ("v2-version", v2([0x31, 0x11], &v4)),
+        ("v2-command", v2([0x22, 0x11], &v4)),
+        ("v2-transport", v2([0x21, 0x13], &v4)),
+        ("v2-short", v2([0x21, 0x21], &v4)),
+        ("v2-long", v2([0x21, 0x11], &[0; 300])),
+        ("v2-cut-tlv", v2([0x21, 0x11], &[&v4[..], &[4, 0]].concat())),
+        ("v2-long-checksum", v2([0x21, 0x11], &[&v4[..], &[3, 0, 5, 0, 0, 0, 0, 0]].concat())),
+        (
+            "v2-two-checksums",
+            v2([0x21, 0x11], &[&v4[..], &[3, 0, 4, 0, 0, 0, 0].repeat(2)].concat()),
+        ),
         ("http", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()),
     ]
 }

@@ -1,29 +1,36 @@
-//! WebSocket frames in both roles, and the opening handshake.
+//! WebSocket frames in both roles, with and without permessage-deflate.
 
-use websocket::deflate::{self, Agreement, ClientWindow, Offer, Settings, WindowBits};
-use websocket::encode::{write_close, write_frame, write_masked_frame, write_ping, write_pong};
-use websocket::handshake::{self, Chosen, ClientRequest, Key};
-use websocket::{Decoder, ErrorKind, Event, Kind, Limits, Opcode, Role, Step};
+use websocket::deflate;
+use websocket::encode::{
+    frame_header, write_close, write_frame, write_masked_frame, write_ping, write_pong,
+};
+use websocket::{CloseState, Decoder, ErrorKind, Event, Kind, Limits, Opcode, Role, Step, Utf8};
 
 use crate::{Seed, cut};
 
 /// What a session sees once the pieces of a message are joined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Seen {
-    Message(Kind, Vec<u8>),
+    Message { kind: Kind, compressed: bool, bytes: Vec<u8> },
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(Option<u16>, String),
 }
 
-/// Neither frames nor handshakes panic; messages keep to the limits, and text is UTF-8.
+/// No bytes make the decoder panic, in either role, with or without compression; messages keep to the limits, text is
+/// UTF-8, and an error stays. Nor does any order of closing leave the states of RFC 6455 7.
 pub fn never_panics(data: &[u8]) {
-    for role in [Role::Server, Role::Client] {
-        for seen in read(role, &[data]).0 {
+    let roomy = SETUPS.map(|setup| Setup { limits: Limits::default(), ..setup });
+    for setup in SETUPS.into_iter().chain(roomy) {
+        for seen in read(setup, &[data]).0 {
             match seen {
-                Seen::Message(kind, bytes) => {
-                    assert!(bytes.len() as u64 <= LIMITS.message_bytes_max);
-                    assert!(kind == Kind::Binary || str::from_utf8(&bytes).is_ok());
+                Seen::Message { kind, compressed, bytes } => {
+                    let most = setup.limits.message_bytes_max;
+                    // Compression makes longer what it can't make shorter.
+                    let most = if compressed { most + most / 7 + 16 } else { most };
+                    assert!(bytes.len() as u64 <= most);
+                    assert!(!compressed || setup.deflate);
+                    assert!(compressed || kind == Kind::Binary || str::from_utf8(&bytes).is_ok());
                 }
                 Seen::Ping(bytes) | Seen::Pong(bytes) => assert!(bytes.len() <= 125),
                 Seen::Close(code, reason) => {
@@ -33,63 +40,47 @@ pub fn never_panics(data: &[u8]) {
             }
         }
     }
-    let key = Key::from_nonce([7; 16]);
-    if let Ok(Some(accepted)) = handshake::read_response(data, &ASKED, &key) {
-        assert!(accepted.consumed <= data.len());
-    }
-    let lines = || {
-        data.split(|byte| *byte == b'\n').filter_map(|line| {
-            let colon = line.iter().position(|byte| *byte == b':')?;
-            Some((str::from_utf8(&line[..colon]).ok()?, line[colon + 1..].trim_ascii()))
-        })
-    };
-    if let Err(refusal) = handshake::check(lines()) {
-        assert!((400..500).contains(&refusal.status()) && !refusal.code().is_empty());
-    }
-    if let Ok(key) = handshake::check(lines()) {
-        let mut out = Vec::new();
-        let chosen = Chosen {
-            subprotocol: handshake::choose_subprotocol(lines(), &["headwater.json"]),
-            deflate: deflate::negotiate(lines(), &Settings::default()),
-        };
-        handshake::write_accept(&mut out, &key, &chosen);
-        // A client that offered the most: no answer of ours may be one that it refuses.
-        match handshake::read_response(&out, &ASKED, &key) {
-            Ok(accepted) => {
-                let accepted = accepted.expect("a whole answer");
-                assert_eq!(accepted.consumed, out.len());
-                assert_eq!(accepted.deflate, chosen.deflate);
+    let known = str::from_utf8(data).map_err(|error| error.valid_up_to());
+    assert_eq!(Utf8::check(data), known.map(drop));
+    closes(data);
+}
+
+/// What both sides do at the end, in any order, against what RFC 6455 7.1.4 calls clean.
+fn closes(data: &[u8]) {
+    let mut state = CloseState::default();
+    let (mut sent, mut received, mut abnormal) = (false, false, false);
+    for byte in data.iter().take(16) {
+        match byte % 3 {
+            0 => {
+                state.on_sent();
+                sent |= !abnormal;
             }
-            Err(error) => panic!("our own answer: {error}"),
+            1 => {
+                state.on_received();
+                received |= !abnormal;
+            }
+            _ => {
+                state.on_end();
+                abnormal |= !received;
+            }
         }
+        let is_closed = sent && received;
+        assert_eq!(state.is_closed(), is_closed);
+        assert_eq!(state.is_over(), is_closed || abnormal);
+        assert_eq!(state.may_send(), !sent && !abnormal);
+        assert_eq!(state.owes_answer(), received && !sent);
     }
 }
 
 /// Any cut of the frames gives the same messages, and the same error.
 pub fn split(data: &[u8]) {
     let (stream, pieces) = cut::pieces(data);
-    for role in [Role::Server, Role::Client] {
-        assert_eq!(read(role, &[stream]), read(role, &pieces));
+    for setup in SETUPS {
+        assert_eq!(read(setup, &[stream]), read(setup, &pieces));
     }
-    let key = Key::from_nonce([7; 16]);
-    let mut arrived = Vec::new();
-    let mut early = None;
-    for piece in pieces {
-        arrived.extend_from_slice(piece);
-        match handshake::read_response(&arrived, &ASKED, &key) {
-            Ok(None) => {}
-            Ok(Some(accepted)) => {
-                early = Some(Ok(accepted.consumed));
-                break;
-            }
-            Err(error) => {
-                early = Some(Err(error));
-                break;
-            }
-        }
-    }
-    let whole = handshake::read_response(stream, &ASKED, &key).transpose();
-    assert_eq!(early, whole.map(|answer| answer.map(|accepted| accepted.consumed)));
+    let mut text = Utf8::new();
+    let dripped = pieces.iter().all(|piece| text.receive(piece).is_ok()) && text.is_complete();
+    assert_eq!(dripped, str::from_utf8(stream).is_ok());
 }
 
 /// A message sent in any fragments, with a ping between them, arrives as it was.
@@ -114,11 +105,12 @@ pub fn roundtrip(data: &[u8]) {
             &fragment[..fragment.len().min(125)],
         );
     }
-    let (seen, error) = read(Role::Server, &[&stream]);
+    let (seen, error) = read(server(false), &[&stream]);
     assert_eq!(error, None);
     let messages: Vec<&Seen> = seen.iter().filter(|seen| !matches!(seen, Seen::Ping(_))).collect();
-    assert_eq!(messages, [&Seen::Message(Kind::Binary, message.to_vec())]);
+    assert_eq!(messages, [&binary(message)]);
     assert_eq!(seen.len(), fragments.len() + 1);
+    compressed_roundtrip(&fragments, mask);
 }
 
 /// The server's frames of every kind, read by a client.
@@ -130,27 +122,65 @@ fn server_roundtrip(message: &[u8]) {
     let reason = String::from_utf8_lossy(message);
     let code = message.first_chunk().map(|code| u16::from_be_bytes(*code));
     write_close(&mut stream, code, &reason);
-    let (seen, error) = read(Role::Client, &[&stream]);
+    let (seen, error) = read(client(false), &[&stream]);
     assert_eq!(error, None);
     let control = message[..message.len().min(125)].to_vec();
     let close = match code.filter(|code| websocket::is_valid_on_wire(*code)) {
         Some(code) => Seen::Close(Some(code), reason[..reason.floor_char_boundary(123)].to_owned()),
         None => Seen::Close(None, String::new()),
     };
-    let whole = Seen::Message(Kind::Binary, message.to_vec());
-    assert_eq!(seen, [whole, Seen::Ping(control.clone()), Seen::Pong(control), close]);
+    assert_eq!(seen, [binary(message), Seen::Ping(control.clone()), Seen::Pong(control), close]);
+}
 
-    let mut nonce = [0; 16];
-    let length = message.len().min(16);
-    nonce[..length].copy_from_slice(&message[..length]);
-    let (key, mut request) = (Key::from_nonce(nonce), Vec::new());
-    handshake::write_request(&mut request, &ASKED, &key);
-    let lines = request.split(|byte| *byte == b'\n').filter_map(|line| {
-        let colon = line.iter().position(|byte| *byte == b':')?;
-        Some((str::from_utf8(&line[..colon]).ok()?, line[colon + 1..].trim_ascii()))
-    });
-    let read = handshake::check(lines).expect("our own request");
-    assert_eq!(read.as_bytes(), key.as_bytes());
+/// Any bytes as the payload of a compressed message (RFC 7692 6): the bit is on the first frame alone and is told of
+/// the whole message; the payload arrives as it was.
+fn compressed_roundtrip(fragments: &[&[u8]], mask: [u8; 4]) {
+    let mut stream = Vec::new();
+    for (at, fragment) in fragments.iter().enumerate() {
+        let last = at + 1 == fragments.len();
+        if at == 0 {
+            deflate::write_masked_frame(&mut stream, Opcode::Text, last, mask, fragment);
+        } else {
+            write_masked_frame(&mut stream, Opcode::Continuation, last, mask, fragment);
+        }
+    }
+    let whole = Seen::Message { kind: Kind::Text, compressed: true, bytes: fragments.concat() };
+    assert_eq!(read(server(true), &[&stream]), (vec![whole], None));
+    // Who did not negotiate it does not take it.
+    assert_eq!(read(server(false), &[&stream]), (Vec::new(), Some(ErrorKind::ReservedBit)));
+    let mut stream = Vec::new();
+    deflate::write_frame(&mut stream, Opcode::Binary, fragments[0]);
+    let whole =
+        Seen::Message { kind: Kind::Binary, compressed: true, bytes: fragments[0].to_vec() };
+    assert_eq!(read(client(true), &[&stream]), (vec![whole], None));
+    if let [a, b, c, ..] = *fragments[0] {
+        long_header(u64::from_be_bytes([a & 0x7f, b, c, a, b, c, a, b]) >> (c & 63));
+    }
+}
+
+/// A header of any length says that length, however little of the payload is there.
+fn long_header(length: u64) {
+    let (header, header_bytes) =
+        frame_header(Opcode::Binary, usize::try_from(length).expect("64 bits"));
+    let mut input = [&header[..header_bytes], b"x"].concat();
+    let limits = Limits { message_bytes_max: u64::MAX, fragments_max: 1, coalesce_bytes: 0 };
+    let step = Decoder::new(Role::Client).receive(&mut input, &limits);
+    let expected = match length {
+        0 => Event::Message { kind: Kind::Binary, compressed: false, data: b"" },
+        1 => Event::Message { kind: Kind::Binary, compressed: false, data: b"x" },
+        _ => Event::Fragment {
+            kind: Kind::Binary,
+            compressed: false,
+            data: b"x",
+            first: true,
+            last: false,
+        },
+    };
+    let consumed = header_bytes + usize::from(length > 0);
+    assert_eq!(step, Ok(Step::Event { consumed, event: expected }));
+    let short = Limits { message_bytes_max: length.saturating_sub(1), ..limits };
+    let step = Decoder::new(Role::Client).receive(&mut input, &short);
+    assert_eq!(step.is_err(), length > 0, "one byte too long");
 }
 
 /// Conversations of both roles, behind a byte that chooses the cuts.
@@ -170,19 +200,13 @@ pub fn seeds() -> Vec<Seed> {
         out
     };
     let long = [b'x'; 300];
-    let key = Key::from_nonce([7; 16]);
-    let agreement = Agreement {
-        server_no_context_takeover: true,
-        client_max_window_bits: WindowBits::new(10),
-        ..Agreement::default()
+    let compressed = |bit: u8, hello: &[u8]| {
+        let mut out = client(&[(Opcode::Text, true, hello)]);
+        out[1] |= bit;
+        out
     };
-    let chosen = Chosen { subprotocol: Some("headwater.json"), deflate: Some(agreement) };
-    let accept = server(&|out| handshake::write_accept(out, &key, &chosen));
-    let request =
-        b"\x00Upgrade: websocket\nConnection: keep-alive, Upgrade\nSec-WebSocket-Version: 13\n\
-        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\nSec-WebSocket-Protocol: a, headwater.json\n\
-        Sec-WebSocket-Extensions: x; y=\"z\", permessage-deflate; client_max_window_bits=12; \
-        server_max_window_bits=9; server_no_context_takeover; client_no_context_takeover\n";
+    // RFC 7692 7.2.3.1.
+    let hello = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
     vec![
         ("text", client(&[(Opcode::Text, true, "h\u{e9}llo".as_bytes())])),
         (
@@ -202,10 +226,50 @@ pub fn seeds() -> Vec<Seed> {
         ("server-ping", server(&|out| write_ping(out, b"p"))),
         ("server-close", server(&|out| write_close(out, Some(1001), "away"))),
         ("huge-length", b"\x00\x82\xff\x80\0\0\0\0\0\0\0abcd".to_vec()),
-        ("answer", accept[1..].to_vec()),
-        ("answer-cut", accept),
-        ("request", request.to_vec()),
-        ("refused", b"\x02HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_vec()),
+        ("compressed", compressed(0x40, &hello)),
+        ("compressed-long", compressed(0x40, &long)),
+        ("reserved-2", compressed(0x20, &hello)),
+        ("reserved-3", compressed(0x10, &hello)),
+        (
+            "compressed-fragments",
+            [
+                compressed(0xc0, &hello).iter().map(|byte| byte & 0x7f | 0x40).take(2).collect(),
+                client(&[(Opcode::Continuation, true, &hello)]),
+            ]
+            .concat(),
+        ),
+        ("compressed-ping", b"\x00\xc9\x80abcd".to_vec()),
+        ("compressed-continuation", b"\x00\x01\x80abcd\xc0\x80abcd".to_vec()),
+        ("fragmented-ping", b"\x00\x09\x80abcd".to_vec()),
+        ("long-ping", b"\x00\x89\xfe\x00\x7eabcd".to_vec()),
+        ("reserved-opcode", b"\x00\x83\x80abcd".to_vec()),
+        ("orphan", b"\x00\x80\x80abcd".to_vec()),
+        ("interleaved", b"\x00\x01\x80abcd\x01\x80abcd".to_vec()),
+        ("unmasked", b"\x00\x81\x01a".to_vec()),
+        ("not-minimal-16", b"\x00\x82\xfe\x00\x01abcdx".to_vec()),
+        ("not-minimal-64", b"\x00\x82\xff\0\0\0\0\0\0\0\x01abcdx".to_vec()),
+        ("limit", b"\x00\x82\xff\0\0\0\0\0\x20\0\0abcdx".to_vec()),
+        ("close-short", client(&[(Opcode::Close, true, b"\x03")])),
+        ("close-not-utf8", client(&[(Opcode::Close, true, b"\x03\xe8\xff")])),
+        ("close-then-text", client(&[(Opcode::Close, true, b""), (Opcode::Text, true, b"a")])),
+        (
+            "astral-cut",
+            client(&[
+                (Opcode::Text, false, b"\xf0\x9f"),
+                (Opcode::Continuation, false, b"\x98"),
+                (Opcode::Continuation, true, b"\x80"),
+            ]),
+        ),
+        (
+            "surrogate",
+            client(&[(Opcode::Text, false, b"\xed"), (Opcode::Continuation, true, b"\xa0\x80")]),
+        ),
+        ("text-astral", "\u{1f600}\u{10ffff}".as_bytes().to_vec()),
+        ("text-cut", b"\x00a\xf0\x9f".to_vec()),
+        ("closes", b"\x00\x01\x02\x00".to_vec()),
+        ("closes-without-theirs", b"\x00\x02\x01".to_vec()),
+        ("closes-by-them", b"\x01\x00\x02\x01".to_vec()),
+        ("ends", b"\x02\x00\x01\x02".to_vec()),
     ]
 }
 
@@ -216,41 +280,74 @@ pub fn message_seeds() -> Vec<Seed> {
         ("short", b"\x00abc".to_vec()),
         ("fragments", [&[3][..], &[b'x'; 400]].concat()),
         ("one-frame", [&[5][..], &[0; 1000]].concat()),
+        ("long-header", b"\x05\x00\x01\x0f".to_vec()),
+        ("huge-header", b"\x05\x7f\xff\x00".to_vec()),
+        ("no-payload-header", b"\x05\x00\x00\x3f".to_vec()),
+        ("close-1000", b"\x05\x03\xe8bye".to_vec()),
     ]
 }
 
+/// How a decoder is set up.
+#[derive(Debug, Clone, Copy)]
+struct Setup {
+    role: Role,
+    deflate: bool,
+    limits: Limits,
+}
+
+const fn server(deflate: bool) -> Setup {
+    Setup { role: Role::Server, deflate, limits: LIMITS }
+}
+
+const fn client(deflate: bool) -> Setup {
+    Setup { role: Role::Client, deflate, limits: LIMITS }
+}
+
+/// Every way; the limits are another thing.
+const SETUPS: [Setup; 4] = [server(false), server(true), client(false), client(true)];
+
+fn binary(message: &[u8]) -> Seen {
+    Seen::Message { kind: Kind::Binary, compressed: false, bytes: message.to_vec() }
+}
+
 /// Presents the pieces as a connection does: what is left of before, and the new bytes behind it.
-fn read(role: Role, pieces: &[&[u8]]) -> (Vec<Seen>, Option<ErrorKind>) {
-    let mut decoder = Decoder::new(role);
+fn read(setup: Setup, pieces: &[&[u8]]) -> (Vec<Seen>, Option<ErrorKind>) {
+    let Setup { role, deflate, limits } = setup;
+    let mut decoder = if deflate { Decoder::with_deflate(role) } else { Decoder::new(role) };
     let mut seen = Vec::new();
-    let mut open: Option<(Kind, Vec<u8>)> = None;
+    let mut open: Option<(Kind, bool, Vec<u8>)> = None;
     let mut inbox: Vec<u8> = Vec::new();
+    let mut position = 0;
     for piece in pieces {
         inbox.extend_from_slice(piece);
         let mut start = 0;
         loop {
-            let event = match decoder.receive(&mut inbox[start..], &LIMITS) {
+            let event = match decoder.receive(&mut inbox[start..], &limits) {
                 Ok(Step::Incomplete) => break,
                 Ok(Step::Event { consumed, event }) => {
                     start += consumed;
+                    position += consumed as u64;
                     event
                 }
                 Err(error) => {
                     assert!(websocket::is_valid_on_wire(error.close_code()));
+                    assert!((position..=position + inbox.len() as u64).contains(&error.position));
+                    assert_eq!(decoder.receive(&mut inbox, &limits), Err(error), "an error stays");
                     return (seen, Some(error.kind));
                 }
             };
             match event {
-                Event::Message { kind, data, .. } => {
+                Event::Message { kind, compressed, data } => {
                     assert!(open.is_none(), "a whole message inside another");
-                    seen.push(Seen::Message(kind, data.to_vec()));
+                    seen.push(Seen::Message { kind, compressed, bytes: data.to_vec() });
                 }
-                Event::Fragment { kind, data, first, last, .. } => {
+                Event::Fragment { kind, compressed, data, first, last } => {
                     assert_eq!(first, open.is_none(), "`first` marks exactly the first piece");
-                    let message = open.get_or_insert((kind, Vec::new()));
-                    message.1.extend_from_slice(data);
-                    if last && let Some((kind, bytes)) = open.take() {
-                        seen.push(Seen::Message(kind, bytes));
+                    let message = open.get_or_insert((kind, compressed, Vec::new()));
+                    assert_eq!((message.0, message.1), (kind, compressed), "the same throughout");
+                    message.2.extend_from_slice(data);
+                    if last && let Some((kind, compressed, bytes)) = open.take() {
+                        seen.push(Seen::Message { kind, compressed, bytes });
                     }
                 }
                 Event::Ping(data) => seen.push(Seen::Ping(data.to_vec())),
@@ -259,23 +356,11 @@ fn read(role: Role, pieces: &[&[u8]]) -> (Vec<Seen>, Option<ErrorKind>) {
             }
         }
         inbox.drain(..start);
+        assert_eq!(decoder.position(), position);
     }
+    assert_eq!(decoder.is_closed(), matches!(seen.last(), Some(Seen::Close(..))));
     (seen, None)
 }
-
-/// A client that allows the server every parameter there is.
-const ASKED: ClientRequest<'_> = ClientRequest {
-    host: "a",
-    target: "/",
-    origin: Some("http://a"),
-    subprotocols: Some("headwater.json"),
-    deflate: Some(Offer {
-        server_no_context_takeover: false,
-        client_no_context_takeover: false,
-        server_max_window_bits: None,
-        client_max_window_bits: ClientWindow::Limitable,
-    }),
-};
 
 /// Small, so that inputs reach them; longer frames than `coalesce_bytes` stream.
 const LIMITS: Limits = Limits { message_bytes_max: 2_048, fragments_max: 64, coalesce_bytes: 200 };

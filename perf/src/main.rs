@@ -1,10 +1,11 @@
 //! The lab: loads for a whole running server, from a pinned process of its own.
 //!
 //! ```text
-//! echo | broadcast | idle | instructions | compare     the scenarios; run: one from a file
+//! echo | broadcast | idle | quiet | instructions | compare     the scenarios; run: one from a file
 //! pairs                 who runs when, and which runs can be compared (distance)
 //! measure               CPU, system calls (judge), latency of a window
 //! http -> load -> ring  connections, then closed and open loops on io_uring
+//! attackers             what is done to a server beside the load
 //! servers | headwater | peers   start and stop what is measured (process: children and /proc)
 //! statistics, claims    medians with their spread, and what is promised of them
 //! record -> report      JSON with machine, kernel, commit, flags; a page to look at
@@ -16,6 +17,7 @@
 
 #![allow(clippy::print_stdout, reason = "the tables are what this program is for")]
 
+mod attackers;
 mod broadcast;
 mod claims;
 mod compare;
@@ -33,6 +35,7 @@ mod measure;
 mod pairs;
 mod peers;
 mod process;
+mod quiet;
 mod record;
 mod report;
 #[allow(unsafe_code, reason = "SQEs carry addresses; the module's interface is safe")]
@@ -64,6 +67,8 @@ enum Scenario {
     Broadcast(broadcast::Options),
     #[command(args_override_self = true)]
     Idle(idle::Options),
+    #[command(args_override_self = true)]
+    Quiet(quiet::Options),
     #[command(args_override_self = true)]
     Instructions(instructions::Options),
     #[command(args_override_self = true)]
@@ -152,6 +157,7 @@ fn start(scenario: &Scenario) -> Result<bool> {
         Scenario::Echo(options) => echo::run(options),
         Scenario::Broadcast(options) => broadcast::run(options),
         Scenario::Idle(options) => idle::run(options),
+        Scenario::Quiet(options) => quiet::run(options),
         Scenario::Instructions(options) => instructions::run(options),
         Scenario::Compare(options) => compare::run(options).map(|()| true),
         Scenario::Run { file, more } => {

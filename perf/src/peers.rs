@@ -457,6 +457,30 @@ mod tests {
         assert!(parse(&TEXT.replace("\"ws\"", "\"raw-poll\"")).is_err(), "the same name twice");
     }
 
+    /// What is in the repository: every peer can be asked for both roles it names, with nothing left to fill in.
+    #[test]
+    fn the_file_that_is_there() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+        let peers = Peers::read(&directory).unwrap();
+        assert!(peers.list.iter().any(|peer| peer.limit), "{}", peers.names());
+        let job = Job {
+            role: Role::Echo,
+            payload: b"12345",
+            request: b"12345678901",
+            reply: b"1234567",
+            connections: 64,
+            deflate: false,
+        };
+        for peer in &peers.list {
+            assert!(!peer.roles.is_empty() && peer.publish().is_ok(), "{}", peer.name);
+            for role in &peer.roles {
+                let arguments = peer.arguments(&Job { role: *role, ..job }, 99);
+                let unfilled = arguments.iter().find(|argument| argument.contains(['{', '}']));
+                assert_eq!(unfilled, None, "{}", peer.name);
+            }
+        }
+    }
+
     #[test]
     fn the_limit_is_always_among_the_selected() {
         let all = Peers { directory: ".".into(), list: parse(TEXT).unwrap() };

@@ -227,6 +227,15 @@ pub(crate) fn pin(cpu: Option<usize>) -> Result<()> {
     sched_setaffinity(None, &set).with_context(|| format!("cannot run on core {cpu}"))
 }
 
+/// The calling thread runs only when nobody else wants its core (sched(7), SCHED_IDLE).
+#[allow(unsafe_code, reason = "nobody wraps this call")]
+pub(crate) fn yield_to_everybody() -> Result<()> {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: 0 is the calling thread, and `parameters` is readable for the call.
+    let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()).context("SCHED_IDLE") }
+}
+
 /// Kills the children when this process panics, is interrupted or is terminated: the release profile
 /// aborts on panic, so that no destructor runs.
 pub(crate) fn install_reaper() -> Result<()> {

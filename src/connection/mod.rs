@@ -104,12 +104,13 @@ impl<P> Connection<P> {
     }
 
     /// Whether input should be read now.
+    #[inline(always)]
     #[must_use]
     pub fn wants_input(&self) -> bool {
-        match self.stage {
-            Stage::Open => self.hold == Hold::None && !self.outbox.is_above_high_watermark(),
-            Stage::Lingering => true,
-            Stage::Closing | Stage::Dead => false,
+        if self.stage == Stage::Open {
+            self.hold == Hold::None && !self.outbox.is_above_high_watermark()
+        } else {
+            self.stage == Stage::Lingering
         }
     }
 

@@ -14,7 +14,7 @@ pub struct Outbox {
 
 impl Outbox {
     /// Adds a span; one that continues the last becomes part of it.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, span: Span) {
         if span.is_empty() {
             return;
@@ -22,15 +22,24 @@ impl Outbox {
         if self.spans.last_mut().is_some_and(|last| last.try_join(&span)) {
             return;
         }
-        self.spans.push(span);
+        if self.spans.is_empty() {
+            self.spans = Spans::from_buf([span]);
+        } else {
+            self.spans.push(span);
+        }
     }
 
     /// Takes as many spans as one send may have.
-    #[inline]
+    #[inline(always)]
     pub fn take(&mut self) -> Spans {
         if self.spans.len() <= SPANS_PER_SEND_MAX {
             return std::mem::take(&mut self.spans);
         }
+        self.take_first()
+    }
+
+    #[cold]
+    fn take_first(&mut self) -> Spans {
         self.spans.drain(..SPANS_PER_SEND_MAX).collect()
     }
 
@@ -48,7 +57,7 @@ impl Outbox {
 
     /// Whether so much waits that nothing more should be asked for.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn is_above_high_watermark(&self) -> bool {
         match self.spans.as_slice() {
             [] => false,

@@ -15,6 +15,7 @@ use std::fmt;
 use std::ops::{Deref, Range};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 /// The bytes of a block.
 struct Bytes(Box<[UnsafeCell<u8>]>);
@@ -28,8 +29,9 @@ impl fmt::Debug for Bytes {
 // SAFETY: the only writer is the one `BlockWriter` of the block, and it writes at or above its
 // `length`; every reader holds a range that ended at or below `length` when it was made, and
 // `length` never falls while a reader exists (`BlockPool::take` resets it only after `get_mut`
-// proved that no other reference is left). Readers on other threads got their range through a
-// channel that orders the writes before the reads.
+// proved that no other reference is left, `Current::rewind` only when none but the arena's is). Readers on other threads got their range through a
+// channel that orders the writes before the reads, and an arena begins its block again only when the
+// counts say that no range of it is left, with an acquire fence behind that look.
 unsafe impl Sync for Bytes {}
 
 impl Bytes {
@@ -42,6 +44,7 @@ impl Bytes {
     }
 
     /// The bytes in `range`, all of which were written before.
+    #[inline]
     fn read(&self, range: Range<usize>) -> &[u8] {
         let cells = &self.0[range];
         // SAFETY: the caller's range ended at or below the writer's length when it was made, and the
@@ -51,6 +54,7 @@ impl Bytes {
     }
 
     /// Copies `source` to `at`, which is at or above the writer's length.
+    #[inline(always)]
     fn write(&self, at: usize, source: &[u8]) {
         let cells = &self.0[at..at + source.len()];
         let target = cells.as_ptr().cast::<u8>().cast_mut();
@@ -212,6 +216,7 @@ impl Span {
 impl Deref for Span {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         let start = self.start as usize;
         self.block.0.read(start..start + self.length as usize)
@@ -452,6 +457,24 @@ pub struct Arena {
 struct Current {
     writer: BlockWriter,
     block: Rc<Held>,
+    /// References of the block when nothing of it was named: the writer's, the shard's, the pool's.
+    references: usize,
+}
+
+impl Current {
+    /// Begins the block again when no one reads any of it, so that a turn writes where the last one
+    /// wrote and finds it in the nearest cache.
+    #[inline(always)]
+    fn rewind(&mut self) {
+        if Rc::strong_count(&self.block) == 1
+            && Arc::strong_count(&self.writer.bytes) == self.references
+        {
+            // Who read on another thread let go of the block before this saw the count.
+            fence(Ordering::Acquire);
+            self.writer.length = 0;
+            self.writer.open = 0;
+        }
+    }
 }
 
 impl fmt::Debug for Current {
@@ -483,7 +506,7 @@ impl Arena {
     ///
     /// # Panics
     /// When `head_bytes` is more than `head` has.
-    #[inline]
+    #[inline(always)]
     pub fn append_framed<const N: usize>(
         &mut self,
         head: &[u8; N],
@@ -494,17 +517,20 @@ impl Arena {
         let current = self.room_for(N + body.len());
         let start = current.writer.length;
         // A copy of known size is two moves; the body then lies over what is too much of it.
-        current.writer.push(head);
-        current.writer.length = start + head_bytes;
-        current.writer.push(body);
-        current.writer.abandon();
+        current.writer.bytes.write(start, head);
+        current.writer.bytes.write(start + head_bytes, body);
         let length = head_bytes + body.len();
+        current.writer.length = start + length;
+        current.writer.open = start + length;
         Span { block: Rc::clone(&current.block), start: start as u32, length: length as u32 }
     }
 
-    #[inline]
+    #[inline(always)]
     fn room_for(&mut self, length: usize) -> &mut Current {
-        let fits = self.current.as_ref().is_some_and(|current| current.writer.room() >= length);
+        let fits = self.current.as_mut().is_some_and(|current| {
+            current.rewind();
+            current.writer.room() >= length
+        });
         if !fits {
             self.renew(length);
         }
@@ -521,7 +547,8 @@ impl Arena {
             self.pool.take()
         };
         let block = Rc::new(Held(Arc::clone(&writer.bytes)));
-        self.current = Some(Current { writer, block });
+        let references = Arc::strong_count(&writer.bytes);
+        self.current = Some(Current { writer, block, references });
     }
 
     /// Bytes the arena remembers, in use or not.
@@ -595,6 +622,25 @@ mod tests {
         assert!(first.try_join(&second));
         assert_eq!(&arena.append_framed(b"head", 0, &[7; 60])[..], &[7; 60]);
         assert_eq!(&first[..], b"hebodyhead");
+    }
+
+    #[test]
+    fn an_arena_begins_again_only_when_nothing_of_its_block_is_read() {
+        let mut arena = Arena::new(64, 4);
+        let first = arena.append(&[b"first"]);
+        let address = first.as_ptr();
+        let second = arena.append(&[b"second"]);
+        drop(first);
+        assert_ne!(arena.append(&[b"third"]).as_ptr(), address);
+        assert_eq!(&second[..], b"second");
+        // A reference that may be on another thread counts like a span.
+        let payload = second.to_payload();
+        drop(second);
+        assert_ne!(arena.append(&[b"fourth"]).as_ptr(), address);
+        assert_eq!(&payload[..], b"second");
+        drop(payload);
+        let fifth = arena.append(&[b"fifth"]);
+        assert_eq!((fifth.as_ptr(), &fifth[..]), (address, &b"fifth"[..]));
     }
 
     #[test]

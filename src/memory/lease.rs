@@ -13,7 +13,13 @@ use std::rc::Rc;
 struct Region {
     bytes: Box<[UnsafeCell<u8>]>,
     lease_bytes: usize,
+    /// From the beginning of one lease to that of the next.
+    stride: usize,
 }
+
+/// Between two leases: their beginnings, which every message touches, must not all fall into the
+/// same few sets of a cache, as they would a power of two apart.
+const STAGGER_BYTES: usize = 5 * 64;
 
 /// A receive buffer on loan.
 pub struct Lease {
@@ -31,18 +37,21 @@ impl Lease {
     }
 
     /// The received bytes.
+    #[inline]
     #[must_use]
     pub fn filled(&self) -> &[u8] {
         &self.all()[..self.filled as usize]
     }
 
     /// The received bytes, to be changed in place.
+    #[inline]
     pub fn filled_mut(&mut self) -> &mut [u8] {
         let filled = self.filled as usize;
         &mut self.space_mut()[..filled]
     }
 
     /// All bytes, to be written to.
+    #[inline]
     pub fn space_mut(&mut self) -> &mut [u8] {
         let start = self.start();
         let cells = &self.region.bytes[start..start + self.region.lease_bytes];
@@ -56,6 +65,7 @@ impl Lease {
     ///
     /// # Panics
     /// When the lease is smaller than that.
+    #[inline]
     pub fn set_filled(&mut self, count: usize) {
         assert!(count <= self.region.lease_bytes, "a lease holds no more than its size");
         self.filled = count as u32;
@@ -69,7 +79,7 @@ impl Lease {
     }
 
     fn start(&self) -> usize {
-        usize::from(self.index) * self.region.lease_bytes
+        usize::from(self.index) * self.region.stride
     }
 }
 
@@ -92,10 +102,11 @@ impl LeasePool {
     /// A pool of `count` buffers of `lease_bytes` each.
     #[must_use]
     pub fn new(count: u16, lease_bytes: usize) -> Self {
-        let total = usize::from(count) * lease_bytes;
+        let stride = lease_bytes + STAGGER_BYTES;
+        let total = usize::from(count) * stride;
         let bytes = (0..total).map(|_| UnsafeCell::new(0)).collect();
         Self {
-            region: Rc::new(Region { bytes, lease_bytes }),
+            region: Rc::new(Region { bytes, lease_bytes, stride }),
             free: (0..count).rev().collect(),
             lent: vec![false; usize::from(count)],
             outstanding: 0,
@@ -103,6 +114,7 @@ impl LeasePool {
     }
 
     /// Lends a buffer, or nothing when all are out.
+    #[inline]
     pub fn lend(&mut self) -> Option<Lease> {
         let index = self.free.pop()?;
         Some(self.lend_index(index))
@@ -112,6 +124,7 @@ impl LeasePool {
     ///
     /// # Panics
     /// When it is out already.
+    #[inline]
     pub fn lend_index(&mut self, index: u16) -> Lease {
         let lent = &mut self.lent[usize::from(index)];
         assert!(!*lent, "lease {index} is out already");
@@ -130,6 +143,7 @@ impl LeasePool {
     ///
     /// # Panics
     /// When the lease is not one of this pool's that is out.
+    #[inline]
     pub fn take_back(&mut self, lease: Lease) {
         #[cfg(planted = "leaked_lease")]
         if lease.index.is_multiple_of(7) && lease.filled % 5 == 3 {
@@ -147,6 +161,7 @@ impl LeasePool {
     ///
     /// # Panics
     /// When the lease is not one of this pool's that is out.
+    #[inline(always)]
     pub fn take_back_index(&mut self, lease: Lease) -> u16 {
         assert!(Rc::ptr_eq(&self.region, &lease.region), "a lease goes back to its own pool");
         let lent = &mut self.lent[usize::from(lease.index)];
@@ -157,6 +172,7 @@ impl LeasePool {
     }
 
     /// Whether the lease is one of this pool's.
+    #[inline]
     #[must_use]
     pub fn owns(&self, lease: &Lease) -> bool {
         Rc::ptr_eq(&self.region, &lease.region)
@@ -183,7 +199,7 @@ impl LeasePool {
     /// Where buffer `index` begins, for the ring to hand to the kernel.
     #[must_use]
     pub fn address(&self, index: u16) -> *mut u8 {
-        let start = usize::from(index) * self.region.lease_bytes;
+        let start = usize::from(index) * self.region.stride;
         self.region.bytes[start..].as_ptr().cast::<u8>().cast_mut()
     }
 

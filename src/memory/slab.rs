@@ -32,6 +32,13 @@ impl Key {
     }
 }
 
+impl Default for Key {
+    /// [`Key::NONE`].
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
 impl fmt::Debug for Key {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}#{}", self.index, self.generation)
@@ -46,7 +53,7 @@ const CHUNK_SLOTS: usize = 256;
 
 /// Slots that grow in chunks and are named by [`Key`]s.
 pub struct Slab<T> {
-    chunks: Vec<Option<Box<Chunk<T>>>>,
+    chunks: Vec<Option<Chunk<T>>>,
     /// Generations outlive their chunk, so that a key stays wrong after memory was given back.
     floor: Vec<u32>,
     /// Chunks that have a free slot, in the order they will be used from the end.
@@ -56,7 +63,7 @@ pub struct Slab<T> {
 }
 
 struct Chunk<T> {
-    slots: Vec<Slot<T>>,
+    slots: Box<[Slot<T>; CHUNK_SLOTS]>,
     free: u32,
     used: u32,
 }
@@ -166,6 +173,7 @@ impl<T> Slab<T> {
     }
 
     /// The occupant that `key` names, to be changed.
+    #[inline]
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let (number, within) = split(key.index);
         let slot = &mut self.chunks.get_mut(number)?.as_mut()?.slots[within];
@@ -218,7 +226,7 @@ impl<T> Slab<T> {
             self.floor.push(1);
             self.chunks.len() - 1
         });
-        self.chunks[number] = Some(Box::new(Chunk::new(self.floor[number])));
+        self.chunks[number] = Some(Chunk::new(self.floor[number]));
         self.open.push(number as u32);
         number
     }
@@ -234,12 +242,13 @@ impl<T> Slab<T> {
 
 impl<T> Chunk<T> {
     fn new(generation: u32) -> Self {
-        let slots = (0..CHUNK_SLOTS)
+        let slots: Box<[Slot<T>]> = (0..CHUNK_SLOTS)
             .map(|within| {
                 let next = if within + 1 < CHUNK_SLOTS { within as u32 + 1 } else { END };
                 Slot { generation, state: State::Free { next } }
             })
             .collect();
+        let Ok(slots) = slots.try_into() else { unreachable!("a chunk has all its slots") };
         Self { slots, free: 0, used: 0 }
     }
 }

@@ -51,6 +51,7 @@ impl BufferRing {
     }
 
     /// The buffer that the kernel picked, with `filled` bytes in it.
+    #[inline]
     pub(super) fn picked(&mut self, index: u16, filled: usize) -> Lease {
         let mut lease = self.pool.lend_index(index);
         lease.set_filled(filled);
@@ -63,6 +64,7 @@ impl BufferRing {
     }
 
     /// Puts a buffer back for the kernel to pick.
+    #[inline(always)]
     pub(super) fn give_back(&mut self, lease: Lease) {
         let index = self.pool.take_back_index(lease);
         self.offer(index);
@@ -76,6 +78,7 @@ impl BufferRing {
         self.pool.resident_bytes() + self.layout.size()
     }
 
+    #[inline(always)]
     fn offer(&mut self, index: u16) {
         let at = usize::from(self.tail & self.mask);
         // SAFETY: `at` is below the number of entries that `entries` was allocated for.

@@ -7,7 +7,7 @@
 
 use super::buffers::{BufferRing, GROUP};
 use super::listener::Listener;
-use super::table::{Entry, Held, Table};
+use super::table::{Closing, Entry, Sending, SpareVectors, Table};
 use super::{
     AcceptCount, Armed, Cell, Completion, Doorbell, Failure, ListenerId, Op, Refusal, Refused,
     Ring, RingCounters, RingError, Socket, Token, Wait,
@@ -57,7 +57,9 @@ pub struct KernelRing {
     cells: Vec<CellRing>,
     listeners: Vec<Option<Listener>>,
     leases: LeasePool,
-    table: Table,
+    sends: Table<Sending>,
+    closes: Table<Closing>,
+    vectors: SpareVectors,
     wake: Arc<EventFd>,
     /// The cell whose completions are taken next; past the last when all were.
     taking: usize,
@@ -162,7 +164,9 @@ impl KernelRing {
             cells: Vec::new(),
             listeners: listeners.into_iter().map(Some).collect(),
             leases,
-            table: Table::new(TABLE_ENTRIES_MAX),
+            sends: Table::new(TABLE_ENTRIES_MAX),
+            closes: Table::new(TABLE_ENTRIES_MAX),
+            vectors: SpareVectors::default(),
             wake: Arc::new(EventFd(descriptor)),
             taking: 0,
             also: None,
@@ -182,21 +186,27 @@ impl KernelRing {
     }
 
     /// Puts an entry in a cell's submission queue, entering the kernel once when it is full.
-    #[inline]
-    fn submit(&mut self, cell: Cell, entry: &squeue::Entry) -> bool {
-        let cell = &mut self.cells[usize::from(cell)];
-        // SAFETY: everything an entry points to is owned by `table`, `leases` or `listeners` until
+    #[inline(always)]
+    fn submit(&mut self, number: Cell, entry: &squeue::Entry) -> bool {
+        let cell = &mut self.cells[usize::from(number)];
+        // SAFETY: everything an entry points to is owned by `sends`, `receiving` or `listeners` until
         // its completion is reaped, and those live as long as the ring.
         if unsafe { cell.ring.submission().push(entry) }.is_ok() {
             self.counters.submitted += 1;
             return true;
         }
+        self.submit_full(usize::from(number), entry)
+    }
+
+    #[cold]
+    fn submit_full(&mut self, cell: usize, entry: &squeue::Entry) -> bool {
+        let ring = &mut self.cells[cell].ring;
         self.counters.enters += 1;
-        if let Err(error) = cell.ring.submit() {
+        if let Err(error) = ring.submit() {
             tracing::debug!(%error, "a full submission queue could not be submitted");
         }
-        // SAFETY: as above.
-        let pushed = unsafe { cell.ring.submission().push(entry) }.is_ok();
+        // SAFETY: as in `submit`.
+        let pushed = unsafe { ring.submission().push(entry) }.is_ok();
         self.counters.submitted += u64::from(pushed);
         pushed
     }
@@ -226,7 +236,7 @@ impl KernelRing {
         token: Token,
         spans: Spans,
     ) -> (Entry, squeue::Entry) {
-        let mut vectors = self.table.vectors();
+        let mut vectors = self.vectors.take();
         vectors.list.extend(spans.iter().map(|span| libc::iovec {
             iov_base: span.as_ptr().cast_mut().cast(),
             iov_len: span.len(),
@@ -235,16 +245,16 @@ impl KernelRing {
         vectors.header.msg_iovlen = vectors.list.len();
         let header = &raw const vectors.header;
         let bytes = spans.iter().map(|span| span.len() as u32).sum();
-        let entry = self.table.insert(Held::Send { token, bytes, spans, vectors: Some(vectors) });
+        let entry = self.sends.insert(Sending { token, bytes, spans, vectors: Some(vectors) });
         let send = opcode::SendMsg::new(Fixed(socket.slot()), header);
         (entry, send.flags(SEND_FLAGS as u32).build())
     }
 
     fn push_close(&mut self, socket: Socket, token: Token, armed: Armed) -> bool {
-        if self.table.is_full() {
+        if self.closes.is_full() {
             return false;
         }
-        let entry = self.table.insert(Held::Close { token, socket });
+        let entry = self.closes.insert(Closing { token, socket });
         let mut chain: smallvec::SmallVec<[squeue::Entry; 4]> = smallvec::SmallVec::new();
         let kinds = [
             (armed.poll, Kind::Poll),
@@ -268,7 +278,7 @@ impl KernelRing {
         );
         let pushed = self.submit_linked(socket.cell(), &chain);
         if !pushed {
-            self.table.remove(entry);
+            self.closes.remove(entry);
         }
         pushed
     }
@@ -283,7 +293,7 @@ impl KernelRing {
     }
 
     /// The next completion of the cell that is taken from, or of one behind it.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self) -> Option<(Cell, cqueue::Entry)> {
         while let Some(cell) = self.cells.get_mut(self.taking) {
             if let Some(entry) = cell.ring.completion().next() {
@@ -312,19 +322,28 @@ impl KernelRing {
         Completion::Accepted { listener, socket: Socket::new(cell, result as u32) }
     }
 
-    fn received_many(&mut self, cell: Cell, token: Token, entry: &cqueue::Entry) -> Completion {
-        let more = cqueue::more(entry.flags());
-        let result = entry.result();
-        let picked = cqueue::buffer_select(entry.flags());
-        let buffers = self.cells[usize::from(cell)].buffers.as_mut();
-        let lease = picked
-            .zip(buffers)
-            .map(|(index, buffers)| buffers.picked(index, usize::try_from(result).unwrap_or(0)));
-        let result = if result < 0 { Err(failure(-result)) } else { Ok(lease) };
-        Completion::ReceivedMany { token, result, more }
+    /// The buffer that the kernel picked, with what it received.
+    #[inline(always)]
+    fn picked(&mut self, cell: Cell, result: i32, flags: u32) -> Option<Lease> {
+        let index = cqueue::buffer_select(flags)?;
+        let buffers = self.cells[usize::from(cell)].buffers.as_mut()?;
+        Some(buffers.picked(index, usize::try_from(result).unwrap_or(0)))
     }
 
-    #[inline]
+    fn received_many_ended(
+        &mut self,
+        token: Token,
+        result: i32,
+        lease: Option<Lease>,
+    ) -> Completion {
+        if let Some(lease) = lease {
+            self.release(lease);
+        }
+        let failure = (result < 0).then(|| failure(-result));
+        Completion::ReceiveManyEnded { token, failure }
+    }
+
+    #[inline(always)]
     fn received(&mut self, index: usize, result: i32, flags: u32) -> Option<Completion> {
         let (token, mut lease) = self.receiving.get_mut(index)?.take()?;
         let result = if result >= 0 {
@@ -337,27 +356,25 @@ impl KernelRing {
         Some(Completion::Received { token, result, nonempty: cqueue::sock_nonempty(flags) })
     }
 
-    #[inline]
-    fn sent(&mut self, key: Key, result: i32) -> Option<Completion> {
-        let entry = Entry { index: key.index, generation: key.generation };
-        let Held::Send { token, bytes, spans, vectors } = self.table.remove(entry)? else {
-            return None;
-        };
+    /// A send of several spans, or one that was not whole.
+    #[inline(never)]
+    fn sent_many(&mut self, at: Entry, result: i32) -> Option<Completion> {
+        let Sending { token, bytes, spans, vectors } = self.sends.remove(at)?;
         if let Some(vectors) = vectors {
-            self.table.recycle(vectors);
+            self.vectors.recycle(vectors);
         }
-        if result >= 0 && result as u32 == bytes {
-            return Some(Completion::Sent { token, result: Ok(bytes as usize), unsent: None });
+        if result as u32 == bytes {
+            return Some(Completion::Sent { token, bytes });
         }
         let taken = usize::try_from(result).unwrap_or(0);
-        let unsent = Some(Box::new(without_first(spans, taken)));
+        let unsent = Box::new(without_first(spans, taken));
         let result = if result >= 0 { Ok(taken) } else { Err(failure(-result)) };
-        Some(Completion::Sent { token, result, unsent })
+        Some(Completion::SentShort { token, result, unsent })
     }
 
     fn closed(&mut self, key: Key, result: i32) -> Option<Completion> {
         let entry = Entry { index: key.index, generation: key.generation };
-        let Held::Close { token, socket } = self.table.remove(entry)? else { return None };
+        let Closing { token, socket } = self.closes.remove(entry)?;
         if result < 0 {
             tracing::warn!(error = -result, "a direct descriptor could not be closed");
         }
@@ -539,16 +556,16 @@ impl Ring for KernelRing {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, socket: Socket, token: Token, spans: Spans) -> Result<(), Refused> {
         let refused =
             |spans| Refused { op: Op::Send { socket, token, spans }, reason: Refusal::NoRoom };
-        if self.table.is_full() {
+        if self.sends.is_full() {
             return Err(refused(spans));
         }
         let (entry, sqe) = if let [span] = spans.as_slice() {
             let (address, bytes) = (span.as_ptr(), span.len() as u32);
-            let entry = self.table.insert(Held::Send { token, bytes, spans, vectors: None });
+            let entry = self.sends.insert(Sending { token, bytes, spans, vectors: None });
             let send = opcode::Send::new(Fixed(socket.slot()), address, bytes);
             (entry, send.flags(SEND_FLAGS).build())
         } else {
@@ -558,10 +575,8 @@ impl Ring for KernelRing {
         if self.submit(socket.cell(), &sqe) {
             return Ok(());
         }
-        match self.table.remove(entry) {
-            Some(Held::Send { spans, .. }) => Err(refused(spans)),
-            _ => Ok(()),
-        }
+        let taken_back = self.sends.remove(entry).unwrap_or_default();
+        Err(refused(taken_back.spans))
     }
 
     fn enter(&mut self, wait: Wait) -> Result<(), RingError> {
@@ -586,7 +601,7 @@ impl Ring for KernelRing {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn pop(&mut self) -> Option<Completion> {
         if self.also.is_some() {
             return self.also.take();
@@ -601,8 +616,26 @@ impl Ring for KernelRing {
                     return Some(Completion::Readable { token: key, more, failure });
                 }
                 Kind::Receive => self.received(key.index as usize, result, entry.flags()),
-                Kind::Send => self.sent(key, result),
-                Kind::ReceiveMany => return Some(self.received_many(cell, key, &entry)),
+                Kind::Send => {
+                    let at = Entry { index: key.index, generation: key.generation };
+                    let Some(send) = self.sends.find(at) else { continue };
+                    let (token, bytes) = (send.token, send.bytes);
+                    if result as u32 != bytes || send.vectors.is_some() {
+                        return self.sent_many(at, result);
+                    }
+                    send.spans = Spans::new();
+                    self.sends.free(at);
+                    return Some(Completion::Sent { token, bytes });
+                }
+                Kind::ReceiveMany => {
+                    let lease = self.picked(cell, result, entry.flags());
+                    match lease {
+                        Some(lease) if result > 0 => {
+                            return Some(Completion::ReceivedMany { token: key, lease, more });
+                        }
+                        lease => return Some(self.received_many_ended(key, result, lease)),
+                    }
+                }
                 Kind::Silent => continue,
                 Kind::Wake => {
                     self.arm_wake |= !more;
@@ -626,16 +659,21 @@ impl Ring for KernelRing {
         None
     }
 
-    #[inline]
+    #[inline(always)]
     fn release(&mut self, lease: Lease) {
         if self.leases.owns(&lease) {
             self.leases.take_back(lease);
             return;
         }
-        let owner = self.cells.iter_mut().filter_map(|cell| cell.buffers.as_mut());
+        for cell in &mut self.cells {
+            if let Some(buffers) = &mut cell.buffers
+                && buffers.owns(&lease)
+            {
+                return buffers.give_back(lease);
+            }
+        }
         // Every lease that a ring hands out is of its pool or of one of its buffer rings.
-        let owner = { owner }.find(|buffers| buffers.owns(&lease)).expect("a lease of this ring");
-        owner.give_back(lease);
+        unreachable!("a lease of this ring");
     }
 
     fn now(&self) -> Now {
@@ -700,7 +738,8 @@ impl Ring for KernelRing {
         cells
             + self.cells.len() * entries as usize
             + self.leases.resident_bytes()
-            + self.table.resident_bytes()
+            + self.sends.resident_bytes()
+            + self.closes.resident_bytes()
     }
 }
 

@@ -31,7 +31,7 @@ use std::time::Duration;
 pub type Cell = u8;
 
 /// A connected socket: a direct descriptor of one cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Socket {
     /// The cell, in the upper 8 bits, and the slot in its table of direct descriptors.
     bits: u32,
@@ -235,23 +235,37 @@ pub enum Completion {
         /// Whether more is waiting already.
         nonempty: bool,
     },
-    /// A multishot receive brought something or ended.
+    /// A multishot receive brought something.
     ReceivedMany {
         /// The connection.
         token: Token,
-        /// The bytes (`None`: end of stream), or why it ended.
-        result: Result<Option<Lease>, Failure>,
+        /// The bytes.
+        lease: Lease,
         /// Whether it goes on; if not it has to be armed again.
         more: bool,
     },
-    /// A send ended.
+    /// A multishot receive ended without bytes; it has to be armed again.
+    ReceiveManyEnded {
+        /// The connection.
+        token: Token,
+        /// Why; `None` at the end of the stream.
+        failure: Option<Failure>,
+    },
+    /// A send took everything.
     Sent {
+        /// The connection.
+        token: Token,
+        /// How many bytes that were.
+        bytes: u32,
+    },
+    /// A send did not take everything.
+    SentShort {
         /// The connection.
         token: Token,
         /// How many bytes were taken.
         result: Result<usize, Failure>,
-        /// What was not taken; it has to be sent before anything else.
-        unsent: Option<Box<Spans>>,
+        /// What was not; it has to be sent before anything else.
+        unsent: Box<Spans>,
     },
     /// Our half is closed.
     ShutDown {

@@ -6,20 +6,21 @@
 use super::{Socket, Token};
 use crate::memory::Spans;
 
-/// What an op in flight owns.
-#[derive(Debug)]
-pub(super) enum Held {
-    /// `bytes` is what the spans have together.
-    Send {
-        token: Token,
-        bytes: u32,
-        spans: Spans,
-        vectors: Option<Box<Vectors>>,
-    },
-    Close {
-        token: Token,
-        socket: Socket,
-    },
+/// What a send in flight owns; a free slot owns nothing.
+#[derive(Debug, Default)]
+pub(super) struct Sending {
+    pub(super) token: Token,
+    /// What the spans have together.
+    pub(super) bytes: u32,
+    pub(super) spans: Spans,
+    pub(super) vectors: Option<Box<Vectors>>,
+}
+
+/// What a close in flight names.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Closing {
+    pub(super) token: Token,
+    pub(super) socket: Socket,
 }
 
 /// The scatter list of a send of several spans; boxed, because the kernel reads it by address.
@@ -41,23 +42,17 @@ pub(super) struct Entry {
     pub(super) generation: u32,
 }
 
-/// The table.
+/// A table of what ops of one kind own.
 #[derive(Debug)]
-pub(super) struct Table {
-    slots: Vec<(u32, Option<Held>)>,
+pub(super) struct Table<T> {
+    slots: Vec<(u32, T)>,
     free: Vec<u32>,
-    /// Scatter lists to use again.
-    #[expect(clippy::vec_box, reason = "the kernel reads a list by address while it is in flight")]
-    spare: Vec<Box<Vectors>>,
     entries_max: usize,
 }
 
-/// Scatter lists kept for use again.
-const SPARE_VECTORS_MAX: usize = 256;
-
-impl Table {
+impl<T: Default> Table<T> {
     pub(super) const fn new(entries_max: usize) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), spare: Vec::new(), entries_max }
+        Self { slots: Vec::new(), free: Vec::new(), entries_max }
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -65,31 +60,60 @@ impl Table {
     }
 
     /// Puts an op in; the caller has checked that the table is not full.
-    #[inline]
-    pub(super) fn insert(&mut self, held: Held) -> Entry {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push((0, None));
-            self.slots.len() as u32 - 1
-        });
+    #[inline(always)]
+    pub(super) fn insert(&mut self, held: T) -> Entry {
+        let Some(index) = self.free.pop() else { return self.grow(held) };
         let (generation, slot) = &mut self.slots[index as usize];
-        *slot = Some(held);
+        // A free slot owns nothing, so there is nothing to drop.
+        std::mem::forget(std::mem::replace(slot, held));
         Entry { index, generation: *generation }
     }
 
-    /// Takes an op out at its completion.
-    #[inline]
-    pub(super) fn remove(&mut self, entry: Entry) -> Option<Held> {
-        let (generation, slot) = self.slots.get_mut(entry.index as usize)?;
-        if *generation != entry.generation {
-            return None;
-        }
-        let held = slot.take()?;
-        *generation = (*generation + 1) & 0xFF_FFFF;
+    #[cold]
+    fn grow(&mut self, held: T) -> Entry {
+        self.slots.push((0, held));
+        Entry { index: self.slots.len() as u32 - 1, generation: 0 }
+    }
+
+    /// What the op of a completion owns; the caller takes it out and frees the slot.
+    #[inline(always)]
+    pub(super) fn find(&mut self, entry: Entry) -> Option<&mut T> {
+        let (generation, held) = self.slots.get_mut(entry.index as usize)?;
+        (*generation == entry.generation).then_some(held)
+    }
+
+    /// Frees the slot of an op that was found.
+    #[inline(always)]
+    pub(super) fn free(&mut self, entry: Entry) {
+        let (generation, _) = &mut self.slots[entry.index as usize];
+        *generation = (entry.generation + 1) & 0xFF_FFFF;
         self.free.push(entry.index);
+    }
+
+    /// Takes out what an op owns.
+    pub(super) fn remove(&mut self, entry: Entry) -> Option<T> {
+        let held = std::mem::take(self.find(entry)?);
+        self.free(entry);
         Some(held)
     }
 
-    pub(super) fn vectors(&mut self) -> Box<Vectors> {
+    pub(super) fn resident_bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<(u32, T)>() + self.free.capacity() * 4
+    }
+}
+
+/// Scatter lists to use again.
+#[derive(Debug, Default)]
+pub(super) struct SpareVectors {
+    #[expect(clippy::vec_box, reason = "the kernel reads a list by address while it is in flight")]
+    spare: Vec<Box<Vectors>>,
+}
+
+/// Scatter lists kept for use again.
+const SPARE_VECTORS_MAX: usize = 256;
+
+impl SpareVectors {
+    pub(super) fn take(&mut self) -> Box<Vectors> {
         self.spare.pop().unwrap_or_else(|| {
             // SAFETY: `msghdr` is a plain C struct for which all zeroes mean "nothing set".
             let header = unsafe { std::mem::zeroed() };
@@ -103,30 +127,22 @@ impl Table {
             self.spare.push(vectors);
         }
     }
-
-    pub(super) fn resident_bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<(u32, Option<Held>)>() + self.free.capacity() * 4
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::Key;
-
-    fn close(slot: u32) -> Held {
-        Held::Close { token: Key::NONE, socket: Socket::new(0, slot) }
-    }
 
     #[test]
     fn a_stale_entry_finds_nothing() {
         let mut table = Table::new(1);
-        let first = table.insert(close(1));
+        let first = table.insert(1);
         assert!(table.is_full());
-        assert!(table.remove(first).is_some());
-        let second = table.insert(close(2));
+        assert_eq!(table.remove(first), Some(1));
+        let second = table.insert(2);
         assert_eq!(first.index, second.index);
-        assert!(table.remove(first).is_none());
-        assert!(table.remove(second).is_some());
+        assert!(table.find(first).is_none());
+        assert_eq!(table.remove(second), Some(2));
+        assert!(table.remove(second).is_none());
     }
 }

@@ -82,7 +82,26 @@ impl Context<'_> {
     }
 }
 
+/// Answers what at the beginning of `input` concerns nobody but its sender, for which little of the
+/// shard is needed; says how much that was. The rest is for [`receive`].
+#[inline]
+pub fn answer(
+    connection: &mut Connection,
+    input: &mut [u8],
+    arena: &mut Arena,
+    counters: &Counters,
+    settings: &Settings,
+) -> usize {
+    match connection.protocol {
+        Protocol::WebSocket(_) => {
+            websocket::echo_whole(connection, input, arena, counters, settings)
+        }
+        _ => 0,
+    }
+}
+
 /// Reads `input`, which arrived and was not consumed; says how much of it was.
+#[inline(never)]
 pub fn receive(
     connection: &mut Connection,
     input: &mut [u8],
@@ -90,6 +109,24 @@ pub fn receive(
     context: &mut Context<'_>,
 ) -> usize {
     let mut consumed = 0;
+    if matches!(connection.protocol, Protocol::WebSocket(_)) {
+        consumed = websocket::receive_whole(connection, input, context);
+        if consumed == input.len() {
+            return consumed;
+        }
+    }
+    receive_steps(connection, input, consumed, storage, context)
+}
+
+/// Goes on step by step, also from one protocol to another.
+#[inline(never)]
+fn receive_steps(
+    connection: &mut Connection,
+    input: &mut [u8],
+    mut consumed: usize,
+    storage: &mut http1::HeaderStorage,
+    context: &mut Context<'_>,
+) -> usize {
     loop {
         let wants = connection.stage == Stage::Open && connection.wants_input();
         if !wants {

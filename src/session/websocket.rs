@@ -4,11 +4,13 @@
 //! The echo assembles nothing: what comes in pieces goes back in fragments. A compressed message is collected as it
 //! came and inflated when it is whole, because the state that inflates is the shard's.
 
-use super::{Agreed, Context, Progress};
-use crate::connection::Hold;
+use super::{Agreed, Context, Progress, Settings};
+use crate::connection::{Hold, Stage};
 use crate::fanout::{Format, PublicationKind};
 use crate::hub::Draft;
 use crate::limits::{PUBLICATION_BYTES_MAX, WEBSOCKET_CLOSE_MS, WEBSOCKET_FRAGMENTS_MAX};
+use crate::memory::Arena;
+use crate::observe::Counters;
 use crate::session::{Aside, Connection, Protocol, WebSocketState};
 use websocket::deflate::{self, Outcome};
 use websocket::encode::{Opcode, close_payload, fragment_header, frame_header};
@@ -78,6 +80,70 @@ pub(super) fn receive(
     }
 }
 
+/// Whole messages at the beginning of `input`: nearly everything a client sends. Says how much that
+/// was; the rest is for [`receive`].
+#[inline]
+pub(super) fn receive_whole(
+    connection: &mut Connection,
+    input: &mut [u8],
+    context: &mut Context<'_>,
+) -> usize {
+    let Protocol::WebSocket(state) = &connection.protocol else { return 0 };
+    let message_bytes_max = message_bytes_max(state.format, context);
+    let limits = Limits { message_bytes_max, ..Limits::default() };
+    let mut consumed = 0;
+    while consumed < input.len() && connection.stage == Stage::Open && connection.wants_input() {
+        let Protocol::WebSocket(state) = &mut connection.protocol else { break };
+        if state.format.is_some() && is_congested(connection.subscriptions, context) {
+            break;
+        }
+        let rest = &mut input[consumed..];
+        let Some((kind, payload)) = state.decoder.receive_whole(rest, &limits) else { break };
+        state.pinged = false;
+        consumed += payload.end;
+        on_message(connection, kind, &rest[payload], context);
+    }
+    consumed
+}
+
+/// Echoes the whole messages at the beginning of `input`, which concern nobody but their sender. Says
+/// how much that was: nothing where the session is another one.
+#[inline]
+pub(super) fn echo_whole(
+    connection: &mut Connection,
+    input: &mut [u8],
+    arena: &mut Arena,
+    counters: &Counters,
+    settings: &Settings,
+) -> usize {
+    let limits =
+        Limits { message_bytes_max: settings.websocket_message_bytes_max, ..Limits::default() };
+    let mut consumed = 0;
+    while consumed < input.len() && connection.stage == Stage::Open && connection.wants_input() {
+        let Protocol::WebSocket(state) = &mut connection.protocol else { break };
+        let answers_plainly = state.format.is_none() && state.deflate.is_none();
+        if !answers_plainly || state.close != CloseState::Open {
+            break;
+        }
+        let rest = &mut input[consumed..];
+        let Some((kind, payload)) = state.decoder.receive_whole(rest, &limits) else { break };
+        state.pinged = false;
+        consumed += payload.end;
+        counters.messages_in.add(1);
+        let data = &rest[payload];
+        let (header, length) = frame_header(opcode_of(kind), data.len());
+        connection.outbox.push(arena.append_framed(&header, length, data));
+    }
+    consumed
+}
+
+const fn opcode_of(kind: Kind) -> Opcode {
+    match kind {
+        Kind::Text => Opcode::Text,
+        Kind::Binary => Opcode::Binary,
+    }
+}
+
 fn is_congested(subscriptions: u32, context: &Context<'_>) -> bool {
     context
         .hub
@@ -140,6 +206,16 @@ fn on_message(connection: &mut Connection, kind: Kind, data: &[u8], context: &mu
         echo(connection, kind, data, context);
         return;
     };
+    publish(connection, format, kind, data, context);
+}
+
+fn publish(
+    connection: &mut Connection,
+    format: Format,
+    kind: Kind,
+    data: &[u8],
+    context: &mut Context<'_>,
+) {
     let Some(channel) = context.hub.readers().channel_of(connection.subscriptions).cloned() else {
         return;
     };
@@ -227,7 +303,7 @@ fn is_utf8(text: &[u8]) -> bool {
 /// Sends a message back, compressed where that was agreed and pays.
 fn echo(connection: &mut Connection, kind: Kind, data: &[u8], context: &mut Context<'_>) {
     let Protocol::WebSocket(state) = &mut connection.protocol else { return };
-    let opcode = if kind == Kind::Text { Opcode::Text } else { Opcode::Binary };
+    let opcode = opcode_of(kind);
     if let Some(class) = state.deflate
         && state.close.may_send()
     {

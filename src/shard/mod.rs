@@ -31,7 +31,7 @@ use crate::limits::{
 use crate::live::LiveEvent;
 use crate::mailbox::Post;
 use crate::memory::{Key, Slab};
-use crate::ring::{Armed, Completion, ListenerId, Op, Ring, RingError, Socket, Wait};
+use crate::ring::{Armed, Completion, Failure, ListenerId, Op, Ring, RingError, Socket, Wait};
 use crate::session::{self, Connection, Protocol};
 use crate::time::Monotonic;
 use acceptor::Acceptor;
@@ -230,7 +230,34 @@ impl<R: Ring> Shard<R> {
         }
     }
 
+    /// What nearly every completion is; the others are for [`Self::route_rare`].
+    #[inline(always)]
     fn route(&mut self, completion: Completion) {
+        match completion {
+            Completion::Sent { token, bytes } => self.on_sent(token, bytes),
+            Completion::ReceivedMany { token, lease, more } => {
+                self.feed(token, lease);
+                if !more {
+                    self.on_receive_many_ended(token, Some(Failure::NoBuffers));
+                }
+            }
+            Completion::Readable { token, more, failure } => {
+                if more && failure.is_none() {
+                    self.on_readable(token);
+                } else {
+                    self.on_poll_ended(token, more, failure);
+                }
+            }
+            Completion::Received { token, result, nonempty } => match result {
+                Ok(lease) => self.on_received(token, lease, nonempty),
+                Err(failure) => self.on_receive_failed(token, failure),
+            },
+            other => self.route_rare(other),
+        }
+    }
+
+    #[inline(never)]
+    fn route_rare(&mut self, completion: Completion) {
         match completion {
             Completion::Accepted { listener, socket } => self.on_accepted(listener, socket),
             Completion::AcceptEnded { listener, failure, .. } => {
@@ -244,24 +271,26 @@ impl<R: Ring> Shard<R> {
                 }
                 self.arm_poll(token);
             }
-            Completion::Readable { token, more, failure } => self.on_readable(token, more, failure),
             Completion::Writable { token } => {
                 if let Some(peer) = self.peers.get_mut(token) {
                     peer.writable_armed = false;
                     self.queue_flush(token);
                 }
             }
-            Completion::Received { token, result, nonempty } => {
-                self.on_received(token, result, nonempty);
+            Completion::ReceiveManyEnded { token, failure } => {
+                self.on_receive_many_ended(token, failure);
             }
-            Completion::ReceivedMany { token, result, more } => {
-                self.on_received_many(token, result, more);
+            Completion::SentShort { token, result, unsent } => {
+                self.on_sent_short(token, result, unsent);
             }
-            Completion::Sent { token, result, unsent } => self.on_sent(token, result, unsent),
             Completion::ShutDown { token } => self.on_shut_down(token),
             Completion::Closed { token, socket } => self.on_closed(token, socket),
-            // Mail is looked at in every turn.
-            Completion::Doorbell => {}
+            // Mail is looked at in every turn; the others are the frequent ones.
+            Completion::Doorbell
+            | Completion::Sent { .. }
+            | Completion::ReceivedMany { .. }
+            | Completion::Readable { .. }
+            | Completion::Received { .. } => {}
         }
     }
 
@@ -405,6 +434,8 @@ impl<R: Ring> Shard<R> {
             let is_hot = peer.many_armed && !cooled;
             let next_ms = session::on_timer(&mut peer.connection, &mut self.world.context(key));
             let next_ms = if is_hot { next_ms.min(HOT_LOOK_MS) } else { next_ms };
+            // The session knows nothing of a send that stalls.
+            let next_ms = peer.stalls_in_ms(now).map_or(next_ms, |stall| next_ms.min(stall));
             if cooled {
                 self.end_receive_many(key);
             }

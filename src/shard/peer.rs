@@ -146,8 +146,13 @@ impl Peer {
 
     /// Whether it has taken next to nothing of what we send for too long.
     pub(super) fn is_stalled(&self, now: Monotonic) -> bool {
-        self.resend_since_ms.is_some_and(|since| {
-            u64::from((now.as_millis() as u32).wrapping_sub(since.get())) + 1 >= SEND_STALL_MS
-        })
+        self.stalls_in_ms(now) == Some(0)
+    }
+
+    /// After how many milliseconds it is stalled if it takes nothing more; `None` if it takes all.
+    pub(super) fn stalls_in_ms(&self, now: Monotonic) -> Option<u64> {
+        let since_ms = self.resend_since_ms?.get();
+        let elapsed_ms = u64::from((now.as_millis() as u32).wrapping_sub(since_ms)) + 1;
+        Some(SEND_STALL_MS.saturating_sub(elapsed_ms))
     }
 }

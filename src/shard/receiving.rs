@@ -4,6 +4,7 @@
 //! wants it; what arrived goes to the session at once and the lease goes back in the same turn.
 
 use super::Shard;
+use super::world::World;
 use crate::connection::{Hold, Stage};
 use crate::limits::{HOT_LOOK_MS, INBOX_BYTES_MAX, RECEIVES_PER_TURN};
 use crate::memory::{Key, Lease};
@@ -23,11 +24,8 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    #[inline]
-    pub(super) fn on_readable(&mut self, key: Key, more: bool, failure: Option<Failure>) {
-        if !more || failure.is_some() {
-            return self.on_poll_ended(key, more, failure);
-        }
+    #[inline(never)]
+    pub(super) fn on_readable(&mut self, key: Key) {
         let Self { ring, peers, to_receive, to_push, .. } = self;
         let Some(peer) = peers.get_mut(key) else { return };
         peer.readable = true;
@@ -35,7 +33,10 @@ impl<R: Ring> Shard<R> {
             return;
         }
         // Those who wait for a lease or for room come first.
-        let is_free = to_receive.is_empty() && to_push.is_empty() && !peer.receives_many();
+        let is_free = to_receive.is_empty()
+            && to_push.is_empty()
+            && !peer.receives_many()
+            && !peer.inbox_waits;
         if is_free && ring.receive(peer.socket, key).is_ok() {
             peer.readable = false;
             peer.receiving = true;
@@ -45,7 +46,8 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn on_poll_ended(&mut self, key: Key, more: bool, failure: Option<Failure>) {
+    #[inline(never)]
+    pub(super) fn on_poll_ended(&mut self, key: Key, more: bool, failure: Option<Failure>) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.readable |= failure.is_none();
         if !more {
@@ -58,60 +60,44 @@ impl<R: Ring> Shard<R> {
         self.queue_receive(key);
     }
 
-    #[inline]
-    pub(super) fn on_received(&mut self, key: Key, result: Result<Lease, Failure>, nonempty: bool) {
+    #[inline(never)]
+    pub(super) fn on_received(&mut self, key: Key, lease: Lease, nonempty: bool) {
         let Some(peer) = self.peers.get_mut(key) else {
-            if let Ok(lease) = result {
-                self.ring.release(lease);
-            }
+            self.ring.release(lease);
             return;
         };
         peer.receiving = false;
-        match result {
-            Ok(lease) => {
-                peer.readable |= nonempty && !lease.filled().is_empty();
-                self.feed(key, lease);
-            }
+        peer.readable |= nonempty && !lease.filled().is_empty();
+        self.feed(key, lease);
+    }
+
+    pub(super) fn on_receive_failed(&mut self, key: Key, failure: Failure) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.receiving = false;
+        match failure {
             // Completions of a socket keep their order, so a poll that saw what comes after this
             // receive is told after it and queues another.
-            Err(Failure::WouldBlock | Failure::NoBuffers | Failure::Canceled) => {}
-            Err(_) => self.end(key),
+            Failure::WouldBlock | Failure::NoBuffers | Failure::Canceled => {}
+            _ => self.end(key),
         }
     }
 
-    pub(super) fn on_received_many(
-        &mut self,
-        key: Key,
-        result: Result<Option<Lease>, Failure>,
-        more: bool,
-    ) {
-        let Some(peer) = self.peers.get_mut(key) else {
-            if let Ok(Some(lease)) = result {
-                self.ring.release(lease);
-            }
-            return;
-        };
-        if !more {
-            peer.many_armed = false;
-            peer.many_ending = false;
-            // No poll is armed beside it, so there may be more that nobody tells of.
-            peer.readable = true;
-            if result.as_ref().is_err_and(|failure| *failure == Failure::Canceled) {
-                peer.streak = 0;
-            }
-        }
-        match result {
-            Ok(Some(lease)) => {
-                self.feed(key, lease);
-                if more {
-                    return;
-                }
-            }
+    /// A multishot receive ended: with its last bytes, at the end of the stream, for want of buffers,
+    /// because it was told to, or because the connection failed.
+    #[inline(never)]
+    pub(super) fn on_receive_many_ended(&mut self, key: Key, failure: Option<Failure>) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.many_armed = false;
+        peer.many_ending = false;
+        // No poll is armed beside it, so there may be more that nobody tells of.
+        peer.readable = true;
+        match failure {
             // What came before the end is not read yet; the end is found again after it.
-            Ok(None) if !peer.connection.wants_input() && !peer.connection.inbox.is_empty() => {}
-            Ok(None) => self.on_end_of_stream(key),
-            Err(Failure::WouldBlock | Failure::NoBuffers | Failure::Canceled) => {}
-            Err(_) => self.end(key),
+            None if !peer.connection.wants_input() && !peer.connection.inbox.is_empty() => {}
+            None => self.on_end_of_stream(key),
+            Some(Failure::Canceled) => peer.streak = 0,
+            Some(Failure::WouldBlock | Failure::NoBuffers) => {}
+            Some(_) => self.end(key),
         }
         self.queue_receive(key);
         let Some(peer) = self.peers.get(key) else { return };
@@ -121,7 +107,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Gives what arrived to the session.
-    #[inline]
+    #[inline(always)]
     pub(super) fn feed(&mut self, key: Key, mut lease: Lease) {
         let Self { ring, peers, world, storage, to_flush, to_receive, .. } = self;
         let Some(peer) = peers.get_mut(key) else {
@@ -136,7 +122,12 @@ impl<R: Ring> Shard<R> {
         peer.heard(world.now_ms);
         let connection = &mut peer.connection;
         connection.transport.open(bytes);
-        let consumed = session::receive(connection, bytes, storage, &mut world.context(key));
+        let World { arena, own, settings, .. } = world;
+        let mut consumed = session::answer(connection, bytes, arena, &own.counters, settings);
+        if consumed < bytes.len() {
+            let rest = &mut bytes[consumed..];
+            consumed += session::receive(connection, rest, storage, &mut world.context(key));
+        }
         let is_plain = consumed == bytes.len()
             && connection.wake_ms.is_none()
             && connection.hold == Hold::None
@@ -162,6 +153,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Adds what arrived to what was kept, and lets the session read; nothing is the end.
+    #[inline(never)]
     fn feed_inbox(&mut self, key: Key, mut lease: Lease) {
         let Some(peer) = self.peers.get_mut(key) else {
             self.ring.release(lease);
@@ -232,6 +224,11 @@ impl<R: Ring> Shard<R> {
             let Some(peer) = self.peers.get_mut(key) else { continue };
             peer.receive_queued = false;
             if !peer.may_receive() {
+                continue;
+            }
+            if peer.inbox_waits && !peer.connection.inbox.is_empty() {
+                // What is kept is read first: a full inbox must not get another pool of buffers.
+                self.resume(key);
                 continue;
             }
             peer.readable = false;

@@ -38,7 +38,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Sends what a connection has, unless a send is in flight.
-    #[inline]
+    #[inline(always)]
     pub(super) fn flush(&mut self, key: Key) {
         let Self { ring, peers, to_push, .. } = self;
         let Some(peer) = peers.get_mut(key) else { return };
@@ -62,6 +62,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
+    #[inline(never)]
     fn flush_all_kinds(&mut self, key: Key) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if peer.connection.stage == Stage::Dead {
@@ -118,12 +119,29 @@ impl<R: Ring> Shard<R> {
         peer.connection.transport.seal(spans, &mut self.world.arena)
     }
 
-    #[inline]
-    pub(super) fn on_sent(
+    #[inline(always)]
+    pub(super) fn on_sent(&mut self, key: Key, bytes: u32) {
+        let Self { peers, world, to_flush, to_receive, .. } = self;
+        let Some(peer) = peers.get_mut(key) else { return };
+        peer.sending = false;
+        peer.resend_since_ms = None;
+        world.counters().bytes_out.add(u64::from(bytes));
+        if peer.has_more_to_do() {
+            if !peer.flush_queued {
+                peer.flush_queued = true;
+                to_flush.push(key);
+            }
+        } else if peer.readable && peer.may_receive() && !peer.receive_queued {
+            peer.receive_queued = true;
+            to_receive.push_back(key);
+        }
+    }
+
+    pub(super) fn on_sent_short(
         &mut self,
         key: Key,
         result: Result<usize, Failure>,
-        unsent: Option<Box<Spans>>,
+        unsent: Box<Spans>,
     ) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.sending = false;
@@ -136,21 +154,12 @@ impl<R: Ring> Shard<R> {
             }
         };
         self.world.counters().bytes_out.add(sent as u64);
-        if unsent.is_some() {
-            let stalled_after_ms = peer.on_short_send(sent, self.world.now.monotonic);
-            peer.resend = unsent;
-            peer.writable_armed = true;
-            let socket = peer.socket;
-            self.push(Op::PollWritable { socket, token: key });
-            self.wheel.bring_forward(key, stalled_after_ms, self.world.now.monotonic);
-            return;
-        }
-        peer.resend_since_ms = None;
-        if peer.has_more_to_do() {
-            self.queue_flush(key);
-        } else if peer.readable {
-            self.queue_receive(key);
-        }
+        let stalled_after_ms = peer.on_short_send(sent, self.world.now.monotonic);
+        peer.resend = Some(unsent);
+        peer.writable_armed = true;
+        let socket = peer.socket;
+        self.push(Op::PollWritable { socket, token: key });
+        self.wheel.bring_forward(key, stalled_after_ms, self.world.now.monotonic);
     }
 
     /// Reads on where a full outbox or an unanswered request had stopped it.

@@ -72,7 +72,7 @@ pub(super) struct World {
     pub(super) draining: bool,
     board: Arc<Board>,
     /// This shard's part of it.
-    own: Arc<ShardBoard>,
+    pub(super) own: Arc<ShardBoard>,
     scratch: Vec<u8>,
     texts: Texts,
     deflate: Deflate,

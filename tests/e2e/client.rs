@@ -164,6 +164,7 @@ pub(crate) struct WebSocket {
 pub(crate) enum Received {
     Message(Vec<u8>),
     Ping(Vec<u8>),
+    Pong(Vec<u8>),
     Close(Option<u16>),
     /// The end of the stream.
     End,
@@ -204,6 +205,16 @@ impl WebSocket {
         self.stream.write_all(&frame).expect("the server reads");
     }
 
+    /// Any bytes; frames that nobody should send.
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
+        self.try_send_raw(bytes).expect("the server reads");
+    }
+
+    /// The same, to a server that may have closed.
+    pub(crate) fn try_send_raw(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
     /// The next message or control frame.
     pub(crate) fn receive(&mut self) -> Received {
         loop {
@@ -236,6 +247,7 @@ impl WebSocket {
         let received = match event {
             Event::Message { data, .. } => Received::Message(data.to_vec()),
             Event::Ping(data) => Received::Ping(data.to_vec()),
+            Event::Pong(data) => Received::Pong(data.to_vec()),
             Event::Close { code, .. } => Received::Close(code),
             other => panic!("unexpected {other:?}"),
         };

@@ -46,7 +46,7 @@ fn idle_websockets_stay_small() {
 }
 
 /// A connection from 127.0.1.1, 127.0.2.1 and so on, a thousand from each.
-fn from_address_of(number: u16, server: SocketAddr) -> TcpStream {
+pub(crate) fn from_address_of(number: u16, server: SocketAddr) -> TcpStream {
     let host = u8::try_from(number / 1_000 + 1).expect("few addresses");
     let source = SocketAddrV4::new(Ipv4Addr::new(127, 0, host, 1), 0);
     let flags = SocketFlags::CLOEXEC;

@@ -5,6 +5,7 @@
 //! that is missing is a named skip, and a failure where `CI` is set. Deliberately absent: what needs a fault (the
 //! simulator has it) and what is a matter of speed (the load scenarios have it).
 
+mod attacks;
 mod browser;
 mod client;
 mod deflate;
@@ -20,3 +21,4 @@ mod sdks;
 mod server;
 mod smuggling;
 mod tools;
+mod violations;

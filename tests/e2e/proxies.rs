@@ -139,7 +139,7 @@ fn forwarded_requests_are_believed_from_configured_proxies_only() {
         ("X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-For: 192.0.2.1\r\n", 401),
         ("Forwarded: for=127.0.0.1, for=192.0.2.1\r\n", 401),
         ("Forwarded: for=127.0.0.1\r\nX-Forwarded-For: 192.0.2.1\r\n", 401),
-        // Bug class "Hooks and ids": empty and broken values.
+        // Hooks and ids: empty and broken values.
         ("X-Forwarded-For:\r\n", 401),
         ("X-Forwarded-For: ,\r\n", 401),
         ("X-Forwarded-For: localhost\r\n", 401),

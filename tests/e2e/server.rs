@@ -73,13 +73,23 @@ impl Server {
 
     /// User memory: RssAnon + RssFile + RssShmem.
     pub(crate) fn resident_bytes(&self) -> u64 {
+        self.status_bytes(&["RssAnon:", "RssFile:", "RssShmem:"])
+    }
+
+    /// Address space: also what was allocated and never touched.
+    pub(crate) fn virtual_bytes(&self) -> u64 {
+        self.status_bytes(&["VmSize:"])
+    }
+
+    /// The sum of some fields of `/proc/PID/status` (proc_pid_status(5)).
+    fn status_bytes(&self, names: &[&str]) -> u64 {
         let path = format!("/proc/{}/status", self.process.pid());
         let status = std::fs::read_to_string(path).expect("our child lives");
-        let field = |name: &str| -> u64 {
-            let line = status.lines().find(|line| line.starts_with(name)).expect("a field");
+        let field = |name: &&str| -> u64 {
+            let line = status.lines().find(|line| line.starts_with(*name)).expect("a field");
             line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
         };
-        (field("RssAnon:") + field("RssFile:") + field("RssShmem:")) * 1024
+        names.iter().map(field).sum::<u64>() * 1024
     }
 }
 

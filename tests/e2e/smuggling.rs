@@ -141,7 +141,7 @@ fn upgrade(target: &str, fields: &str) -> String {
     )
 }
 
-/// Bug class "desync at upgrade": an upgrade that is refused leaves a connection on which the next request, pipelined
+/// Bug class "Desync at upgrade": an upgrade that is refused leaves a connection on which the next request, pipelined
 /// behind it, is answered as that request. Also bug class "Hooks and ids": what is switched off answers cleanly.
 #[test]
 fn desync_at_upgrade_a_refused_upgrade_leaves_a_clean_connection() {
@@ -182,7 +182,7 @@ fn desync_at_upgrade_a_refused_upgrade_leaves_a_clean_connection() {
     server.stop();
 }
 
-/// Bug class "desync at upgrade": what is pipelined behind an upgrade that is accepted belongs to the WebSocket, in the
+/// Bug class "Desync at upgrade": what is pipelined behind an upgrade that is accepted belongs to the WebSocket, in the
 /// same segment as in the next; a request there is a broken frame and is not answered.
 #[test]
 fn desync_at_upgrade_pipelined_bytes_belong_to_the_websocket() {
@@ -210,7 +210,7 @@ fn desync_at_upgrade_pipelined_bytes_belong_to_the_websocket() {
     server.stop();
 }
 
-/// Bug class "request smuggling": who waits for 100 and is refused may send the body or not (RFC 9110 10.1.1). What
+/// Bug class "Request smuggling": who waits for 100 and is refused may send the body or not (RFC 9110 10.1.1). What
 /// comes next is not read as a request.
 #[test]
 fn an_expectation_that_is_refused_ends_the_connection() {

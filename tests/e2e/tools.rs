@@ -67,47 +67,52 @@ pub(crate) fn node_folder(test: &str) -> Option<PathBuf> {
         fs::write(folder.join(name), text).expect("the target is writable");
     }
     let installed = fs::read_to_string(folder.join(".installed")).unwrap_or_default();
-    if installed == PACKAGE_JSON {
+    if installed == PACKAGE_LOCK {
         return Some(folder);
     }
     let mut npm = Process::start(
         Command::new("npm")
-            .args(["install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"])
+            .args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
             .arg("--prefix")
             .arg(&folder)
             .current_dir(&folder),
     );
     if !npm.wait(INSTALL).success() {
-        skip(test, &format!("npm install failed: {}", npm.text()));
+        skip(test, &format!("npm ci failed: {}", npm.text()));
         return None;
     }
-    fs::write(folder.join(".installed"), PACKAGE_JSON).expect("the target is writable");
+    fs::write(folder.join(".installed"), PACKAGE_LOCK).expect("the target is writable");
     Some(folder)
 }
 
-/// A folder for `PYTHONPATH` with one package in it.
-pub(crate) fn python_folder(test: &str, requirement: &str) -> Option<PathBuf> {
+/// A folder for `PYTHONPATH` with our packages in it.
+pub(crate) fn python_folder(test: &str) -> Option<PathBuf> {
     if !have(test, &["python3"]) {
         return None;
     }
     let folder = target("e2e-python");
     let lock = File::create(folder.join(".lock")).expect("the target is writable");
     lock.lock().expect("a lock of a file of ours");
-    if fs::read_to_string(folder.join(".installed")).is_ok_and(|text| text == requirement) {
+    if fs::read_to_string(folder.join(".installed")).is_ok_and(|text| text == REQUIREMENTS) {
         return Some(folder);
     }
+    let requirements = folder.join("requirements.txt");
+    fs::write(&requirements, REQUIREMENTS).expect("the target is writable");
     let mut pip = Process::start(
         Command::new("python3")
             .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"])
+            // The wheel for every Python and machine: one hash.
+            .args(["--require-hashes", "--no-deps", "--platform", "any", "--only-binary", ":all:"])
             .arg("--target")
             .arg(&folder)
-            .arg(requirement),
+            .arg("--requirement")
+            .arg(&requirements),
     );
     if !pip.wait(INSTALL).success() {
-        skip(test, &format!("pip install {requirement} failed: {}", pip.text()));
+        skip(test, &format!("pip install failed: {}", pip.text()));
         return None;
     }
-    fs::write(folder.join(".installed"), requirement).expect("the target is writable");
+    fs::write(folder.join(".installed"), REQUIREMENTS).expect("the target is writable");
     Some(folder)
 }
 
@@ -121,10 +126,15 @@ pub(crate) fn output(command: &mut Command) -> Vec<u8> {
 }
 
 const PACKAGE_JSON: &str = include_str!("browser/package.json");
-const SCRIPTS: [(&str, &str); 5] = [
+const PACKAGE_LOCK: &str = include_str!("browser/package-lock.json");
+const REQUIREMENTS: &str = include_str!("sdks/requirements.txt");
+const SCRIPTS: [(&str, &str); 8] = [
     ("package.json", PACKAGE_JSON),
+    ("package-lock.json", PACKAGE_LOCK),
     ("console.mjs", include_str!("browser/console.mjs")),
     ("chromium.mjs", include_str!("browser/chromium.mjs")),
+    ("websocket.mjs", include_str!("browser/websocket.mjs")),
+    ("scenario.mjs", include_str!("sdks/scenario.mjs")),
     ("ws.mjs", include_str!("sdks/ws.mjs")),
     ("eventsource.mjs", include_str!("sdks/eventsource.mjs")),
 ];

@@ -141,12 +141,8 @@ fn cells_have_receive_buffers_of_their_own() {
         peer.write_all(&[connection.1.cell(); 200]).unwrap();
         rig.push(Op::ReceiveMany { socket, token });
         loop {
-            let result = rig.wait_for("received bytes", |completion| match completion {
-                Completion::ReceivedMany { token: found, result, .. } if found == token => {
-                    Ok(result)
-                }
-                other => Err(other),
-            });
+            let (result, _) =
+                rig.wait_for("received bytes", |completion| crate::rig::arrival(completion, token));
             match result {
                 Ok(lease) => held.push(lease.expect("bytes")),
                 Err(failure) => {
@@ -167,9 +163,7 @@ fn cells_have_receive_buffers_of_their_own() {
     for (_, socket, token) in [&first, &second] {
         rig.push(Op::ReceiveMany { socket: *socket, token: *token });
         let lease = rig.wait_for("received bytes", |completion| match completion {
-            Completion::ReceivedMany { token: found, result, .. } if found == *token => {
-                Ok(result.unwrap().expect("bytes"))
-            }
+            Completion::ReceivedMany { token: found, lease, .. } if found == *token => Ok(lease),
             other => Err(other),
         });
         assert_eq!(lease.filled(), [socket.cell(); 64]);

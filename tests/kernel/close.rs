@@ -43,9 +43,8 @@ fn a_close_with_everything_armed_reaches_the_peer_at_once() {
                 assert_eq!((late, more, failure), (token, false, Some(Failure::Canceled)));
                 polls += 1;
             }
-            Completion::ReceivedMany { token: late, result, more } => {
-                assert_eq!((late, more), (token, false));
-                assert_eq!(result.unwrap_err(), Failure::Canceled);
+            Completion::ReceiveManyEnded { token: late, failure } => {
+                assert_eq!((late, failure), (token, Some(Failure::Canceled)));
                 receives += 1;
             }
             Completion::Writable { token: late } => {
@@ -78,7 +77,7 @@ fn a_slot_is_used_again_and_late_completions_name_the_old_connection() {
         let mut bytes = Vec::new();
         while bytes.len() < message.len() {
             let lease = rig.wait_for("bytes of this connection", |completion| match completion {
-                Completion::ReceivedMany { token: found, result: Ok(Some(lease)), .. } => {
+                Completion::ReceivedMany { token: found, lease, .. } => {
                     assert_eq!(found, token, "the slot's former connection got bytes");
                     Ok(lease)
                 }
@@ -93,7 +92,7 @@ fn a_slot_is_used_again_and_late_completions_name_the_old_connection() {
         rig.close(socket, token, Armed { writable: false, ..ALL });
         for completion in rig.take_arrived() {
             let (Completion::Readable { token: late, .. }
-            | Completion::ReceivedMany { token: late, .. }) = completion
+            | Completion::ReceiveManyEnded { token: late, .. }) = completion
             else {
                 panic!("nobody asked for {completion:?}");
             };
@@ -118,9 +117,7 @@ fn a_close_that_forgets_an_armed_op_does_not_reach_the_peer() {
     // The old op still receives; it names the old connection.
     peer.write_all(b"late").unwrap();
     let lease = rig.wait_for("late bytes", |completion| match completion {
-        Completion::ReceivedMany { token: late, result: Ok(Some(lease)), .. } if late == token => {
-            Ok(lease)
-        }
+        Completion::ReceivedMany { token: late, lease, .. } if late == token => Ok(lease),
         other => Err(other),
     });
     assert_eq!(lease.filled(), b"late");
@@ -128,7 +125,7 @@ fn a_close_that_forgets_an_armed_op_does_not_reach_the_peer() {
     rig.push(Op::CancelReceiveMany { socket, token });
     // The socket is let go of when the work that the cancel left behind has run.
     rig.wait_for("end of the forgotten op", |completion| match completion {
-        Completion::ReceivedMany { result: Err(Failure::Canceled), more: false, .. } => Ok(()),
+        Completion::ReceiveManyEnded { failure: Some(Failure::Canceled), .. } => Ok(()),
         other => Err(other),
     });
     peer.set_read_timeout(Some(crate::rig::PATIENCE)).unwrap();
@@ -241,7 +238,7 @@ fn dropping_the_ring_with_ops_in_flight_ends_every_connection() {
     rig.look();
     let held: Vec<_> = std::iter::from_fn(|| {
         rig.find(|completion| match completion {
-            Completion::ReceivedMany { result: Ok(Some(lease)), .. } => Ok(lease),
+            Completion::ReceivedMany { lease, .. } => Ok(lease),
             other => Err(other),
         })
     })

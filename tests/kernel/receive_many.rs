@@ -1,24 +1,19 @@
 //! Multishot receives into buffers that the kernel picks, and the four ways they end.
 
-use crate::rig::{Rig, UNARMED, options, pattern, reset};
+use crate::rig::{Arrival, Rig, UNARMED, arrival, options, pattern, reset};
 use headwater::memory::Lease;
-use headwater::ring::{Armed, Completion, Failure, Op, Options, Ring, Socket, Token};
+use headwater::ring::{Armed, Failure, Op, Options, Ring, Socket, Token};
 use std::io::Write as _;
 use std::net::Shutdown;
 
 const MANY: Armed = Armed { poll: false, writable: false, receive_many: true };
-
-type Arrival = (Result<Option<Lease>, Failure>, bool);
 
 fn arm(rig: &mut Rig, socket: Socket, token: Token) {
     rig.push(Op::ReceiveMany { socket, token });
 }
 
 fn next(rig: &mut Rig, wanted: Token) -> Arrival {
-    rig.wait_for("arrival of a multishot receive", |completion| match completion {
-        Completion::ReceivedMany { token, result, more } if token == wanted => Ok((result, more)),
-        other => Err(other),
-    })
+    rig.wait_for("arrival of a multishot receive", |completion| arrival(completion, wanted))
 }
 
 /// Receives until `count` bytes are there, gives leases back at once and arms again when it ended.

@@ -3,7 +3,7 @@
 //! Completions that a case does not wait for now stay in the order they arrived in, so a case can
 //! wait for them later or assert that there are none.
 
-use headwater::memory::{Key, Payload, Span, Spans};
+use headwater::memory::{Key, Lease, Payload, Span, Spans};
 use headwater::ring::{
     AcceptCount, Armed, Cell, Completion, Failure, KernelRing, Listener, ListenerId,
     ListenerOptions, Op, Options, Refused, Ring, Socket, Token, Wait, trial,
@@ -325,8 +325,11 @@ impl Rig {
     ) -> (Result<usize, Failure>, Spans) {
         self.push(Op::Send { socket, token: wanted, spans });
         self.wait_for("end of the send", |completion| match completion {
-            Completion::Sent { token, result, unsent } if token == wanted => {
-                Ok((result, unsent.map_or_else(Spans::new, |unsent| *unsent)))
+            Completion::Sent { token, bytes } if token == wanted => {
+                Ok((Ok(bytes as usize), Spans::new()))
+            }
+            Completion::SentShort { token, result, unsent } if token == wanted => {
+                Ok((result, *unsent))
             }
             other => Err(other),
         })
@@ -367,3 +370,19 @@ impl Rig {
 pub(crate) const POLLED: Armed = Armed { poll: true, writable: false, receive_many: false };
 /// What has to be cancelled when nothing is armed.
 pub(crate) const UNARMED: Armed = Armed { poll: false, writable: false, receive_many: false };
+
+/// What a multishot receive brought, or why it ended, and whether it goes on.
+pub(crate) type Arrival = (Result<Option<Lease>, Failure>, bool);
+
+/// The arrival that a completion is, if it is one of this connection's.
+pub(crate) fn arrival(completion: Completion, wanted: Token) -> Result<Arrival, Completion> {
+    match completion {
+        Completion::ReceivedMany { token, lease, more } if token == wanted => {
+            Ok((Ok(Some(lease)), more))
+        }
+        Completion::ReceiveManyEnded { token, failure } if token == wanted => {
+            Ok((failure.map_or(Ok(None), Err), false))
+        }
+        other => Err(other),
+    }
+}

@@ -33,25 +33,21 @@ pub fn unmask_portable(bytes: &mut [u8], mask: [u8; 4], phase: usize) -> Ascii {
     // The last word may overlap the one before it: it is read before anything is written, and
     // written last, so that both write the same bytes where they overlap.
     let behind = rotated(key, bytes.len());
-    if let Some(&end) = bytes.last_chunk::<16>() {
-        let end = u128::from_ne_bytes(end) ^ wide(behind);
-        let mut seen = end;
-        let (words, _) = bytes.as_chunks_mut::<16>();
-        for word in words {
-            let plain = u128::from_ne_bytes(*word) ^ wide(key);
-            seen |= plain;
-            *word = plain.to_ne_bytes();
-        }
-        if let Some(last) = bytes.last_chunk_mut() {
-            *last = end.to_ne_bytes();
-        }
-        return Ascii::from_bits(seen);
+    match bytes.len() {
+        0..8 => unmask_short(bytes, key),
+        8..16 => unmask_ends(bytes, word(key), word(behind)),
+        16..=32 => unmask_wide_ends(bytes, wide(key), wide(behind)),
+        _ => unmask_words(bytes, wide(key), wide(behind)),
     }
-    let (Some(&start), Some(&end)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) else {
-        return unmask_short(bytes, key);
+}
+
+/// One or two words.
+#[inline(always)]
+fn unmask_ends(bytes: &mut [u8], key: u64, behind: u64) -> Ascii {
+    let (Some(&start), Some(&end)) = (bytes.first_chunk(), bytes.last_chunk()) else {
+        return Ascii::No;
     };
-    let start = u64::from_ne_bytes(start) ^ word(key);
-    let end = u64::from_ne_bytes(end) ^ word(behind);
+    let (start, end) = (u64::from_ne_bytes(start) ^ key, u64::from_ne_bytes(end) ^ behind);
     if let Some(first) = bytes.first_chunk_mut() {
         *first = start.to_ne_bytes();
     }
@@ -59,6 +55,39 @@ pub fn unmask_portable(bytes: &mut [u8], mask: [u8; 4], phase: usize) -> Ascii {
         *last = end.to_ne_bytes();
     }
     Ascii::from_bits(u128::from(start | end))
+}
+
+/// One or two wide words.
+#[inline(always)]
+fn unmask_wide_ends(bytes: &mut [u8], key: u128, behind: u128) -> Ascii {
+    let (Some(&start), Some(&end)) = (bytes.first_chunk(), bytes.last_chunk()) else {
+        return Ascii::No;
+    };
+    let (start, end) = (u128::from_ne_bytes(start) ^ key, u128::from_ne_bytes(end) ^ behind);
+    if let Some(first) = bytes.first_chunk_mut() {
+        *first = start.to_ne_bytes();
+    }
+    if let Some(last) = bytes.last_chunk_mut() {
+        *last = end.to_ne_bytes();
+    }
+    Ascii::from_bits(start | end)
+}
+
+/// Wide words, one after the other.
+fn unmask_words(bytes: &mut [u8], key: u128, behind: u128) -> Ascii {
+    let Some(&end) = bytes.last_chunk() else { return Ascii::No };
+    let end = u128::from_ne_bytes(end) ^ behind;
+    let mut seen = end;
+    let (words, _) = bytes.as_chunks_mut::<16>();
+    for word in words {
+        let plain = u128::from_ne_bytes(*word) ^ key;
+        seen |= plain;
+        *word = plain.to_ne_bytes();
+    }
+    if let Some(last) = bytes.last_chunk_mut() {
+        *last = end.to_ne_bytes();
+    }
+    Ascii::from_bits(seen)
 }
 
 /// Fewer bytes than a word.
@@ -92,8 +121,8 @@ impl Ascii {
 
 /// The key twice: what meets eight bytes.
 #[inline]
-const fn word([a, b, c, d]: [u8; 4]) -> u64 {
-    u64::from_ne_bytes([a, b, c, d, a, b, c, d])
+const fn word(key: [u8; 4]) -> u64 {
+    u32::from_ne_bytes(key) as u64 * 0x1_0000_0001
 }
 
 /// The key four times.
@@ -106,8 +135,9 @@ const fn wide(key: [u8; 4]) -> u128 {
 /// The key as it meets the first byte of the slice.
 #[inline]
 fn rotated(mask: [u8; 4], phase: usize) -> [u8; 4] {
-    let bits = [0, 8, 16, 24][phase % 4];
-    u32::from_le_bytes(mask).rotate_right(bits).to_le_bytes()
+    let mask = u32::from_le_bytes(mask);
+    let [bytes, ..] = phase.to_le_bytes();
+    mask.rotate_right(8 * u32::from(bytes & 3)).to_le_bytes()
 }
 
 /// Below this length the portable loop is as fast and the detection is not worth its load.
@@ -140,24 +170,38 @@ mod x86 {
     fn kernel(bytes: &mut [u8], key: [u8; 4]) -> Ascii {
         let key_lanes = _mm256_set1_epi32(i32::from_ne_bytes(key));
         let mut seen = _mm256_setzero_si256();
-        let (lanes, tail) = bytes.as_chunks_mut::<32>();
+        let (blocks, tail) = bytes.as_chunks_mut::<128>();
+        for block in blocks {
+            let (lanes, _) = block.as_chunks_mut::<32>();
+            for lane in lanes {
+                seen = _mm256_or_si256(seen, lane_kernel(lane, key_lanes));
+            }
+        }
+        let (lanes, tail) = tail.as_chunks_mut::<32>();
         for lane in lanes {
-            let address: *mut __m256i = lane.as_mut_ptr().cast();
-            // SAFETY: `address` comes from `&mut [u8; 32]`, so 32 bytes are readable and
-            // initialised; the unaligned load asks for no alignment.
-            // JUSTIFICATION: the vector load has no safe form on slices.
-            let value = unsafe { _mm256_loadu_si256(address) };
-            let value = _mm256_xor_si256(value, key_lanes);
-            seen = _mm256_or_si256(seen, value);
-            // SAFETY: the same 32 bytes, exclusively borrowed through `lane` for this step; the
-            // unaligned store asks for no alignment.
-            // JUSTIFICATION: the vector store has no safe form on slices.
-            unsafe { _mm256_storeu_si256(address, value) };
+            seen = _mm256_or_si256(seen, lane_kernel(lane, key_lanes));
         }
         // 32 is a multiple of the key's length, so the tail starts at phase 0.
         let rest = super::unmask_portable(tail, key, 0);
         let lanes = if _mm256_movemask_epi8(seen) == 0 { Ascii::All } else { Ascii::No };
         lanes.and(rest)
+    }
+
+    /// XORs 32 bytes and gives what they are then.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn lane_kernel(lane: &mut [u8; 32], key_lanes: __m256i) -> __m256i {
+        let address: *mut __m256i = lane.as_mut_ptr().cast();
+        // SAFETY: `address` comes from `&mut [u8; 32]`, so 32 bytes are readable and initialised; the
+        // unaligned load asks for no alignment.
+        // JUSTIFICATION: the vector load has no safe form on slices.
+        let value = unsafe { _mm256_loadu_si256(address) };
+        let value = _mm256_xor_si256(value, key_lanes);
+        // SAFETY: the same 32 bytes, exclusively borrowed through `lane` for this step; the unaligned
+        // store asks for no alignment.
+        // JUSTIFICATION: the vector store has no safe form on slices.
+        unsafe { _mm256_storeu_si256(address, value) };
+        value
     }
 }
 

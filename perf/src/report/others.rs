@@ -11,6 +11,7 @@ use crate::instructions::{Function, Instructions};
 use crate::measure::Costs;
 use crate::pairs::{CPU, Pairs, Which};
 use crate::process::Memory;
+use crate::quiet::Quiet;
 
 pub(super) fn broadcast(broadcast: &Broadcast) -> Page {
     let Broadcast { subscribers, payload, rate, .. } = broadcast;
@@ -193,6 +194,35 @@ fn shortened(name: &str) -> String {
     }
     let parts: Vec<&str> = plain.split("::").filter(|part| !part.is_empty()).collect();
     parts[parts.len().saturating_sub(2)..].join("::")
+}
+
+pub(super) fn quiet(quiet: &Quiet) -> Page {
+    let Quiet { subscribers, rate, turn_budget_us, .. } = quiet;
+    let mut page = Page::new(
+        "A quiet channel beside attackers",
+        &format!(
+            "{} publications a second to {} subscribers; latency from when a publication was due. Under an attack, p99.9 \
+             may be three times what it is alone, or ten turns of {} us.",
+            number(*rate),
+            number(f64::from(*subscribers)),
+            number(*turn_budget_us)
+        ),
+    );
+    page.claims(&quiet.claims);
+    let bar = |label: String, values, class: &str| Bar { label, values, class: class.into() };
+    let shown: Vec<Bar> = quiet
+        .attacks
+        .iter()
+        .flat_map(|attacked| {
+            let name = attacked.attack.name();
+            [
+                bar(name.to_owned(), attacked.p999(Which::A), "p0"),
+                bar("alone".to_owned(), attacked.p999(Which::B), "p2"),
+            ]
+        })
+        .collect();
+    page.figures(&[Figure::new("p99.9", bars("p99.9", "microseconds", &shown))]);
+    page
 }
 
 pub(super) fn idle(idle: &Idle) -> Page {

@@ -81,7 +81,7 @@ fn post(lines: &str, body: &str) -> String {
     format!("POST /first HTTP/1.1\r\nHost: a\r\n{lines}\r\n{body}")
 }
 
-/// Class "request smuggling", CL.TE: a front that goes by the length, a back that goes by the coding. RFC 9112 6.1 lets
+/// Bug class "request smuggling", CL.TE: a front that goes by the length, a back that goes by the coding. RFC 9112 6.1 lets
 /// a server refuse both together, and 6.3 says why: it ought to be handled as an error.
 #[test]
 fn request_smuggling_cl_te() {
@@ -90,7 +90,7 @@ fn request_smuggling_cl_te() {
     refused(&post("Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", ""), both);
 }
 
-/// Class "request smuggling", TE.CL.
+/// Bug class "request smuggling", TE.CL.
 #[test]
 fn request_smuggling_te_cl() {
     let both = ErrorKind::LengthAndTransferEncoding;
@@ -102,7 +102,7 @@ fn request_smuggling_te_cl() {
     refused(&post("Transfer-Encoding: identity\r\nContent-Length: 3\r\n", "abc"), both);
 }
 
-/// Class "request smuggling", TE.TE: a coding that one reader takes for `chunked` and another does not. RFC 9112 6.1: a
+/// Bug class "request smuggling", TE.TE: a coding that one reader takes for `chunked` and another does not. RFC 9112 6.1: a
 /// coding that is not understood is answered with 501; what is not even a list of codings is 400.
 #[test]
 fn request_smuggling_te_te_obfuscated_codings() {
@@ -141,7 +141,7 @@ fn request_smuggling_te_te_obfuscated_codings() {
     one_request(&post("Transfer_Encoding: chunked\r\nContent-Length: 3\r\n", "abc"), "abc");
 }
 
-/// Class "request smuggling": lengths that readers take for different numbers. RFC 9112 6.3 allows to take a repeated
+/// Bug class "request smuggling": lengths that readers take for different numbers. RFC 9112 6.3 allows to take a repeated
 /// equal length for one; we do not, because whoever repeats it is not one of the clients we know.
 #[test]
 fn request_smuggling_duplicate_signed_spaced_and_overlong_lengths() {
@@ -176,7 +176,7 @@ fn request_smuggling_duplicate_signed_spaced_and_overlong_lengths() {
     one_request(&post("Content-Length:3\r\n", "abc"), "abc");
 }
 
-/// Class "request smuggling": chunk sizes (RFC 9112 7.1: 1*HEXDIG and nothing around it).
+/// Bug class "request smuggling": chunk sizes (RFC 9112 7.1: 1*HEXDIG and nothing around it).
 #[test]
 fn request_smuggling_chunk_sizes() {
     use ErrorKind::{BadChunkEnd, BadChunkSize, BareCarriageReturn, BareLineFeed, BodyTooLarge};
@@ -212,7 +212,7 @@ fn request_smuggling_chunk_sizes() {
     one_request(&chunked("A\r\n0123456789\r\n0\r\n\r\n"), "0123456789");
 }
 
-/// Class "request smuggling": chunk extensions. Quotes hide nothing: CR and LF cannot stand in them (RFC 9110 5.6.4), so
+/// Bug class "request smuggling": chunk extensions. Quotes hide nothing: CR and LF cannot stand in them (RFC 9110 5.6.4), so
 /// a quote that is open at the end of the line is an error and not a line that goes on.
 #[test]
 fn request_smuggling_chunk_extensions() {
@@ -235,7 +235,7 @@ fn request_smuggling_chunk_extensions() {
     refused(&chunked(&many), BadChunkExtension);
 }
 
-/// Class "request smuggling": trailers that frame or route (RFC 9110 6.5.1), and trailers without end.
+/// Bug class "request smuggling": trailers that frame or route (RFC 9110 6.5.1), and trailers without end.
 #[test]
 fn request_smuggling_trailers() {
     use ErrorKind::{
@@ -271,7 +271,7 @@ fn request_smuggling_trailers() {
     refused(&chunked(&"X: y\r\n".repeat(2000)), TrailersTooLarge);
 }
 
-/// Class "request smuggling": line ends. RFC 9112 2.2 allows LF alone; we do not, because a proxy that does not either
+/// Bug class "request smuggling": line ends. RFC 9112 2.2 allows LF alone; we do not, because a proxy that does not either
 /// would see one line where we saw two. A bare CR is an error by the same clause; NUL and other controls by RFC 9110 5.5.
 #[test]
 fn request_smuggling_bare_cr_bare_lf_nul_and_obs_fold() {
@@ -296,7 +296,7 @@ fn request_smuggling_bare_cr_bare_lf_nul_and_obs_fold() {
     }
 }
 
-/// Class "request smuggling": names of fields. RFC 9112 5.1: whitespace before the colon has to be refused.
+/// Bug class "request smuggling": names of fields. RFC 9112 5.1: whitespace before the colon has to be refused.
 #[test]
 fn request_smuggling_space_before_colon_and_bad_names() {
     use ErrorKind::{BadHeaderName, SpaceBeforeColon};
@@ -313,7 +313,7 @@ fn request_smuggling_space_before_colon_and_bad_names() {
     }
 }
 
-/// Class "request smuggling" and "cache poisoning": whom a request is for. RFC 9112 3.2: exactly one Host, valid, the
+/// Bug class "request smuggling" and "cache poisoning": whom a request is for. RFC 9112 3.2: exactly one Host, valid, the
 /// same as the target's; RFC 9110 4.2.1: never empty.
 #[test]
 fn host_missing_duplicate_empty_and_against_the_absolute_form() {
@@ -348,7 +348,7 @@ fn host_missing_duplicate_empty_and_against_the_absolute_form() {
     one_request(&to("https://a", "Host: a:443\r\n"), "");
 }
 
-/// Class "request smuggling": HTTP/1.0 has no transfer codings (RFC 9112 6.1), so an old proxy in front did not see one.
+/// Bug class "request smuggling": HTTP/1.0 has no transfer codings (RFC 9112 6.1), so an old proxy in front did not see one.
 #[test]
 fn http_1_0_with_transfer_encoding() {
     let kind = ErrorKind::TransferEncodingInHttp10;
@@ -363,7 +363,7 @@ fn http_1_0_with_transfer_encoding() {
     }
 }
 
-/// Class "request smuggling": empty lines before a request (RFC 9112 2.2 asks for at least one to be skipped): two are,
+/// Bug class "request smuggling": empty lines before a request (RFC 9112 2.2 asks for at least one to be skipped): two are,
 /// more are an attack on somebody's patience.
 #[test]
 fn leading_empty_lines_are_bounded() {
@@ -402,7 +402,7 @@ fn methods_and_targets_with_bad_bytes() {
     one_request(&line("OPTIONS * HTTP/1.1"), "");
 }
 
-/// Class "desync at upgrade" (bun#29732, CVE-2021-32715 and their like): a body on a GET that upgrades. What follows the
+/// Bug class "desync at upgrade" (bun#29732, CVE-2021-32715 and their like): a body on a GET that upgrades. What follows the
 /// head of an upgrade is the new protocol's to some and a body to others, so it is refused.
 #[test]
 fn desync_at_upgrade_body_on_a_get_upgrade() {
@@ -426,7 +426,7 @@ fn desync_at_upgrade_body_on_a_get_upgrade() {
     );
 }
 
-/// Class "desync at upgrade": an upgrade in HTTP/1.0 is ignored (RFC 9110 7.8), and `Content-Length: 0` is no body.
+/// Bug class "desync at upgrade": an upgrade in HTTP/1.0 is ignored (RFC 9110 7.8), and `Content-Length: 0` is no body.
 #[test]
 fn desync_at_upgrade_old_versions_and_empty_bodies() {
     let upgrade = |version: &str, lines: &str| {
@@ -449,7 +449,7 @@ fn desync_at_upgrade_old_versions_and_empty_bodies() {
     }
 }
 
-/// Class "handshake DoS" (CVE-2023-43669, CVE-2024-37890, CVE-2021-32640): many fields, an endless line, an endless head.
+/// Bug class "handshake DoS" (CVE-2023-43669, CVE-2024-37890, CVE-2021-32640): many fields, an endless line, an endless head.
 #[test]
 fn handshake_dos_header_bombs() {
     use ErrorKind::{HeadTooLarge, TargetTooLong, TooManyHeaders};
@@ -471,7 +471,7 @@ fn handshake_dos_header_bombs() {
     }
 }
 
-/// Class "handshake DoS": a head that drips in costs no more than one that comes at once. The decoder keeps 32 bytes.
+/// Bug class "handshake DoS": a head that drips in costs no more than one that comes at once. The decoder keeps 32 bytes.
 #[test]
 fn handshake_dos_a_dripped_head_is_not_scanned_again() {
     assert!(size_of::<Decoder>() <= 32);
@@ -485,7 +485,7 @@ fn handshake_dos_a_dripped_head_is_not_scanned_again() {
     }
 }
 
-/// Class "cross-site WebSocket hijack": Origin absent, `null`, of another scheme, with user information, of another
+/// Bug class "cross-site WebSocket hijack": Origin absent, `null`, of another scheme, with user information, of another
 /// site; Host rebound.
 #[test]
 fn cross_site_websocket_hijack_and_dns_rebinding() {

@@ -118,6 +118,7 @@ mod tests {
         assert_eq!(encoded(event), "id: e1:42\nevent: tick\ndata: {\"a\":1}\n\n");
     }
 
+    /// Bug class "SSE / framing injection": every line end in data.
     #[test]
     fn every_line_end_of_the_data_becomes_a_field() {
         for (data, expected) in [
@@ -135,6 +136,7 @@ mod tests {
         }
     }
 
+    /// Bug class "SSE / framing injection": line ends and NUL in an id or a name.
     #[test]
     fn an_id_or_name_that_could_break_its_line_is_refused_whole() {
         for bad in ["a\n", "\r", "a\0b", "x\ndata: forged"] {

@@ -109,7 +109,7 @@ fn a_message_in_100_000_fragments_with_pings_between() {
     assert_eq!(read(&stream, 16 * 1024, &less), Err(ErrorKind::TooManyFragments));
 }
 
-/// A header may claim what it likes: nothing is allocated for it and nothing waits for it.
+/// Bug class "Length arithmetic": a header may claim what it likes: nothing is allocated for it and nothing waits for it.
 #[test]
 fn claimed_lengths_of_63_bits() {
     let claim = |length: u64| {

@@ -17,7 +17,11 @@ pub(crate) fn short() -> Vec<Step> {
         Step::new(
             "format",
             "rustfmt would change nothing",
-            vec![cargo("fmt --all --check"), cargo("fmt --manifest-path fuzz/Cargo.toml --check")],
+            vec![
+                cargo("fmt --all --check"),
+                cargo("fmt --manifest-path fuzz/Cargo.toml --check"),
+                cargo("fmt --all --manifest-path perf/peers/Cargo.toml --check"),
+            ],
         ),
         Step::new(
             "clippy",
@@ -43,6 +47,14 @@ pub(crate) fn short() -> Vec<Step> {
             vec![
                 cargo(&format!("clippy {fuzz} --all-targets --profile ci -- -D warnings")),
                 cargo(&format!("test {fuzz} --profile ci")),
+            ],
+        ),
+        Step::new(
+            "peers",
+            "what the server is compared with builds without a warning",
+            vec![
+                peers("clippy --locked --workspace --all-targets", "-- -D warnings"),
+                peers("test --locked --workspace", ""),
             ],
         ),
     ]
@@ -101,6 +113,17 @@ pub(crate) fn long() -> Vec<Step> {
         )
         .needs(&["valgrind", "getconf"]),
         Step::new(
+            "peers-talk",
+            "every peer that is installed echoes and broadcasts",
+            vec![
+                peers("build --locked --release --workspace", ""),
+                Invocation::new("npm ci --no-audit --no-fund --prefix perf/peers/ws"),
+                Invocation::new("npm ci --no-audit --no-fund --prefix perf/peers/bun"),
+                peers("run --locked --release --package check", ""),
+            ],
+        )
+        .needs(&["node", "npm"]),
+        Step::new(
             "dependencies",
             "licences, bans and sources of everything we link",
             vec![
@@ -120,6 +143,13 @@ pub(crate) fn long() -> Vec<Step> {
 
 fn cargo(arguments: &str) -> Invocation {
     Invocation::new(&format!("cargo {arguments}"))
+}
+
+/// In the workspace of the peers, whose own target directory `peers.toml` names.
+fn peers(command: &str, end: &str) -> Invocation {
+    let (subcommand, arguments) = command.split_once(' ').unwrap_or((command, ""));
+    cargo(&format!("{subcommand} --manifest-path perf/peers/Cargo.toml {arguments} {end}"))
+        .env("CARGO_TARGET_DIR", "perf/peers/target")
 }
 
 /// The sanitizer's runtime comes with the stable compiler; only the flag that links it is not stable.

@@ -108,8 +108,8 @@ impl Core {
             Op::CancelReceiveMany { socket, token } => {
                 let slot = self.rings[shard].slot(socket);
                 if std::mem::replace(&mut slot.live.receive_many, false) {
-                    let result = Err(Failure::Canceled);
-                    let ended = Completion::ReceivedMany { token, result, more: false };
+                    let failure = Some(Failure::Canceled);
+                    let ended = Completion::ReceiveManyEnded { token, failure };
                     self.arrive(shard, ended, Some(socket));
                 }
             }
@@ -178,8 +178,8 @@ impl Core {
             let starved = self.faults.strikes(Fault::NoBuffers);
             let overflown = self.faults.strikes(Fault::Overflow);
             let cell = &mut self.rings[shard].cells[usize::from(socket.cell())];
-            let (result, more) = if starved || cell.buffers_free.is_empty() {
-                (Err(Failure::NoBuffers), false)
+            let completion = if starved || cell.buffers_free.is_empty() {
+                Completion::ReceiveManyEnded { token, failure: Some(Failure::NoBuffers) }
             } else {
                 let mut into = [0; LEASE_BYTES];
                 match self.conns[conn].receive(&mut into) {
@@ -188,18 +188,21 @@ impl Core {
                         let mut lease = cell.buffers.lend_index(index);
                         lease.space_mut()[..count].copy_from_slice(&into[..count]);
                         lease.set_filled(count);
-                        (Ok(Some(lease)), !overflown)
+                        Completion::ReceivedMany { token, lease, more: !overflown }
                     }
-                    Found::End => (Ok(None), false),
+                    Found::End => Completion::ReceiveManyEnded { token, failure: None },
                     Found::Nothing => return,
-                    Found::Gone => (Err(Failure::Disconnected), false),
+                    Found::Gone => {
+                        let failure = Some(Failure::Disconnected);
+                        Completion::ReceiveManyEnded { token, failure }
+                    }
                 }
             };
             self.touched.push(self.conns[conn].peer);
-            if !more {
+            if !matches!(completion, Completion::ReceivedMany { more: true, .. }) {
                 self.rings[shard].slot(socket).live.receive_many = false;
             }
-            self.arrive(shard, Completion::ReceivedMany { token, result, more }, Some(socket));
+            self.arrive(shard, completion, Some(socket));
         }
     }
 
@@ -225,8 +228,13 @@ impl Core {
             }
         };
         let taken = result.unwrap_or(0);
-        let unsent = (taken < total).then(|| Box::new(without_first(spans, taken)));
-        self.finish(shard, socket, Completion::Sent { token, result, unsent });
+        let completion = if taken == total {
+            Completion::Sent { token, bytes: total as u32 }
+        } else {
+            let unsent = Box::new(without_first(spans, taken));
+            Completion::SentShort { token, result, unsent }
+        };
+        self.finish(shard, socket, completion);
     }
 
     fn close(&mut self, shard: usize, socket: Socket, token: Token) {
@@ -244,8 +252,7 @@ impl Core {
             canceled.push(Completion::Writable { token });
         }
         if slot.live.receive_many {
-            let result = Err(Failure::Canceled);
-            canceled.push(Completion::ReceivedMany { token, result, more: false });
+            canceled.push(Completion::ReceiveManyEnded { token, failure });
         }
         // A cancelled op's own completion may come before or after that of the close.
         let after = self.random.chance(1, 2);
@@ -405,9 +412,10 @@ impl Core {
             match &completion {
                 Completion::Readable { more, .. } => slot.armed.poll &= more,
                 Completion::ReceivedMany { more, .. } => slot.armed.receive_many &= more,
+                Completion::ReceiveManyEnded { .. } => slot.armed.receive_many = false,
                 Completion::Writable { .. } => slot.armed.writable = false,
                 Completion::Received { .. } => slot.receiving = false,
-                Completion::Sent { .. } => slot.sending = false,
+                Completion::Sent { .. } | Completion::SentShort { .. } => slot.sending = false,
                 _ => {}
             }
         }
@@ -431,9 +439,11 @@ fn mark(completion: &Completion) -> u64 {
             (5, *token, result.as_ref().map_or(u64::MAX, |lease| lease.filled().len() as u64))
         }
         Completion::ReceivedMany { token, more, .. } => (6, *token, u64::from(*more)),
-        Completion::Sent { token, result, .. } => {
-            (7, *token, result.map_or(u64::MAX, |sent| sent as u64))
+        Completion::Sent { token, bytes } => (7, *token, u64::from(*bytes)),
+        Completion::SentShort { token, result, .. } => {
+            (12, *token, result.map_or(u64::MAX, |sent| sent as u64))
         }
+        Completion::ReceiveManyEnded { token, .. } => (13, *token, 0),
         Completion::ShutDown { token } => (8, *token, 0),
         Completion::Closed { token, .. } => (9, *token, 0),
         Completion::Doorbell => (10, Key::NONE, 0),

@@ -109,6 +109,6 @@ fn length(short: u8, extended: &[u8]) -> Result<Option<(u64, usize)>, ErrorKind>
 }
 
 /// What RFC 7692 gives a meaning.
-const RSV1: u8 = 0x40;
+pub(super) const RSV1: u8 = 0x40;
 /// RSV1 to RSV3.
 const RESERVED_BITS: u8 = 0x70;

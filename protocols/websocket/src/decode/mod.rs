@@ -25,6 +25,7 @@ use crate::utf8::{self, Utf8};
 use header::Header;
 use simd::Ascii;
 use state::State;
+use std::ops::Range;
 use whole::Whole;
 
 /// Reads one direction of one connection.
@@ -76,7 +77,8 @@ pub enum Role {
 /// What a peer may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest message, all its fragments together; more is [`ErrorKind::MessageTooBig`].
+    /// The longest message, all its fragments together; more is [`ErrorKind::MessageTooBig`]. A
+    /// compressed one is longer if there is nothing to compress, so see [`Decoder::with_deflate`].
     pub message_bytes_max: u64,
     /// The most frames one message may be cut into.
     pub fragments_max: u32,
@@ -177,7 +179,8 @@ impl Decoder {
     }
 
     /// The same for a connection that negotiated permessage-deflate (RFC 7692 6): the first frame of
-    /// a message may carry RSV1. Limits count compressed bytes.
+    /// a message may carry RSV1. Of a compressed message the limits count compressed bytes, of which
+    /// there may be an eighth more than [`Limits::message_bytes_max`].
     pub const fn with_deflate(role: Role) -> Self {
         let mut decoder = Self::new(role);
         decoder.deflate = true;
@@ -187,32 +190,44 @@ impl Decoder {
     /// Reads one step. `input` is everything that arrived and was not consumed.
     #[inline]
     pub fn receive<'a>(&mut self, input: &'a mut [u8], limits: &Limits) -> Result<Step<'a>, Error> {
-        if self.is_between_messages()
-            && self.role == Role::Server
-            && self.failed.is_none()
-            && let Some(whole) = Whole::find(input, limits)
-        {
-            return self.whole(input, whole);
+        if let Some(whole) = self.find_whole(input, limits) {
+            let (kind, consumed) = (whole.kind, whole.payload.end);
+            let data = &input[whole.payload];
+            let event = Event::Message { kind, data, compressed: false };
+            return Ok(Step::Event { consumed, event });
         }
         self.step(input, limits)
     }
 
-    /// A message in one frame that is whole in the input. The state stays as it is.
+    /// The message at the beginning of `input`, if it is in one frame that is whole there and breaks
+    /// no rule: its kind, where its bytes are and, as their end, how many were consumed. `None` says
+    /// only that [`Self::receive`] has to look. For callers who want the common case to be short.
     #[inline]
-    fn whole<'a>(&mut self, input: &'a mut [u8], whole: Whole) -> Result<Step<'a>, Error> {
-        let Whole { kind, mask, payload } = whole;
-        let (start, end) = (payload.start, payload.end);
-        let data = &mut input[payload];
-        let ascii = simd::unmask(data, mask, 0);
-        if kind == Kind::Text
-            && ascii == Ascii::No
-            && let Err(offset) = utf8::check(data)
-        {
-            return Err(self.fail(ErrorKind::NotUtf8, start + offset));
+    pub fn receive_whole(
+        &mut self,
+        input: &mut [u8],
+        limits: &Limits,
+    ) -> Option<(Kind, Range<usize>)> {
+        self.find_whole(input, limits).map(|whole| (whole.kind, whole.payload))
+    }
+
+    /// The state stays as it is.
+    #[inline(always)]
+    fn find_whole(&mut self, input: &mut [u8], limits: &Limits) -> Option<Whole> {
+        let may_begin = self.is_between_messages() && self.role == Role::Server;
+        if !may_begin || self.failed.is_some() {
+            return None;
         }
-        self.position += end as u64;
-        let event = Event::Message { kind, data, compressed: false };
-        Ok(Step::Event { consumed: end, event })
+        let whole = Whole::find(input, limits)?;
+        let data = &mut input[whole.payload.clone()];
+        let ascii = simd::unmask(data, whole.mask, 0);
+        if whole.kind == Kind::Text && ascii == Ascii::No && utf8::check(data).is_err() {
+            // Masked again: the general path says where.
+            simd::unmask(data, whole.mask, 0);
+            return None;
+        }
+        self.position += whole.payload.end as u64;
+        Some(whole)
     }
 
     #[cold]
@@ -223,6 +238,7 @@ impl Decoder {
     }
 
     /// The same by every rule.
+    #[inline(never)]
     fn step<'a>(&mut self, input: &'a mut [u8], limits: &Limits) -> Result<Step<'a>, Error> {
         if let Some(kind) = self.failed {
             return Err(Error { kind, position: self.position });
@@ -260,7 +276,7 @@ impl Decoder {
 
     /// A frame from its first byte.
     fn frame<'a>(&mut self, input: &'a mut [u8], limits: &Limits) -> Fallible<Step<'a>> {
-        let room = limits.message_bytes_max.saturating_sub(self.message_bytes);
+        let room = self.payload_bytes_max(input[0], limits).saturating_sub(self.message_bytes);
         let Some(header) = Header::parse(input, self.role, self.deflate, self.state, room)? else {
             return Ok(Step::Incomplete);
         };
@@ -294,6 +310,19 @@ impl Decoder {
         // Inside a frame the state names the kind of its message also when the frame is the last.
         self.state = header.kind.into();
         self.piece(input, header.header_bytes)
+    }
+
+    /// The most payload bytes of the message that a frame with this first byte begins or goes on
+    /// with. Compression makes longer what it can't make shorter, so a compressed message may take
+    /// more than the limit that holds once it is inflated.
+    fn payload_bytes_max(&self, first: u8, limits: &Limits) -> u64 {
+        let compressed = match self.state {
+            State::Idle => self.deflate && first & header::RSV1 != 0,
+            _ => self.compressed,
+        };
+        let most = limits.message_bytes_max;
+        // As in `Compressor::bound`.
+        if compressed { most.saturating_add((most >> 3) + (most >> 6) + 16) } else { most }
     }
 
     /// What has arrived of the current data frame's payload, from `start` on.

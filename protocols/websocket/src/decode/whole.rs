@@ -20,22 +20,22 @@ impl Whole {
     /// Looks at a masked frame (RFC 6455 5.2) with a payload below 64 KiB.
     #[inline]
     pub(super) fn find(input: &[u8], limits: &Limits) -> Option<Self> {
-        let &[first, second, a, b, c, d] = input.first_chunk::<6>()?;
+        let &[first, second] = input.first_chunk()?;
         let kind = match first {
             LAST_TEXT => Kind::Text,
             LAST_BINARY => Kind::Binary,
             _ => return None,
         };
-        let (mask, start, length) = match second ^ MASKED {
-            length @ 0..=125 => ([a, b, c, d], 6, usize::from(length)),
+        let (start, length) = match second ^ MASKED {
+            length @ 0..=125 => (6, usize::from(length)),
             126 => {
-                let &[.., e, f] = input.first_chunk::<8>()?;
-                let length = usize::from(u16::from_be_bytes([a, b]));
+                let length = usize::from(u16::from_be_bytes(*input[2..].first_chunk()?));
                 // A length that is not in its shortest form is the general path's to refuse.
-                ([c, d, e, f], 8, Some(length).filter(|length| *length > 125)?)
+                (8, Some(length).filter(|length| *length > 125)?)
             }
             _ => return None,
         };
+        let mask = *input.get(start - 4..)?.first_chunk()?;
         let end = start + length;
         let fits = end <= input.len() && length as u64 <= limits.message_bytes_max;
         fits.then_some(Self { kind, mask, payload: start..end })

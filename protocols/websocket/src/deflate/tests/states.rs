@@ -139,7 +139,8 @@ fn what_peers_send_beyond_the_standard() {
     assert_eq!(inflate(&twice).as_deref(), Ok(&b"HelloHelloHello"[..]));
 }
 
-/// Payloads that are not whole, or not DEFLATE: the same error at every cut and every room.
+/// Bug class "Deflate state errors": payloads that are not whole, or not DEFLATE. The same error at every cut and every
+/// room.
 #[test]
 fn broken_payloads() {
     let mut cases: Vec<Vec<u8>> = vec![
@@ -229,7 +230,7 @@ fn bomb(zeros: usize) -> Vec<u8> {
     }
 }
 
-/// 1.1 MiB that inflate to 1 GiB, and 1 KiB to 1 MiB, against 64 KiB: what comes out before the
+/// Bug class "Decompression bomb": 1.1 MiB that inflate to 1 GiB, and 1 KiB to 1 MiB, against 64 KiB: what comes out before the
 /// error is counted, and so is what the vector grew to.
 #[test]
 fn bombs_end_at_the_limit() {
