@@ -12,7 +12,7 @@ use crate::limits::{PUBLICATION_BYTES_MAX, WEBSOCKET_CLOSE_MS, WEBSOCKET_FRAGMEN
 use crate::memory::Arena;
 use crate::observe::Counters;
 use crate::session::{Aside, Connection, Protocol, WebSocketState};
-use websocket::deflate::{self, Outcome};
+use websocket::deflate::{self, Compressor, Outcome};
 use websocket::encode::{Opcode, close_payload, fragment_header, frame_header};
 use websocket::{CloseState, Decoder, Event, Kind, Limits, Role, Step, Utf8, code};
 
@@ -255,14 +255,7 @@ fn collect(
     let bytes_max = message_bytes_max(state.format, context);
     let aside = state.aside.get_or_insert_default();
     let message = &mut aside.message;
-    // The decoder has checked the sum against the limit; the memory does not grow beyond it either.
-    let needed = message.len() + data.len();
-    if message.capacity() < needed {
-        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-        let wanted = (message.capacity() * 2).min(bytes_max).max(needed);
-        message.reserve_exact(wanted - message.len());
-    }
-    message.extend_from_slice(data);
+    append_within(message, data, usize::try_from(bytes_max).unwrap_or(usize::MAX));
     if !place.last {
         return None;
     }
@@ -271,6 +264,23 @@ fn collect(
         state.aside = None;
     }
     Some(message)
+}
+
+/// Appends a piece to a message whose sum the decoder has checked against this limit. The memory doubles up to what the
+/// decoder lets through, which is more where the message is compressed, and does not grow beyond it.
+fn append_within(message: &mut Vec<u8>, data: &[u8], message_bytes_max: usize) {
+    let needed = message.len() + data.len();
+    if message.capacity() < needed {
+        let doubled = message.capacity() * 2;
+        let whole = if needed > message_bytes_max {
+            Compressor::bound(message_bytes_max)
+        } else {
+            message_bytes_max
+        };
+        let wanted = doubled.min(whole).max(needed);
+        message.reserve_exact(wanted - message.len());
+    }
+    message.extend_from_slice(data);
 }
 
 /// A whole message that is to be inflated (RFC 7692 6.2).
@@ -439,4 +449,26 @@ pub(super) fn on_timer(connection: &mut Connection, context: &mut Context<'_>) -
         reply(connection, Opcode::Ping, b"", context);
     }
     (settings.websocket_idle_ms - silent_ms).min(settings.websocket_ping_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A byte at a time must not copy the whole message each time, also where a compressed message is longer than the
+    /// limit.
+    #[test]
+    fn a_message_grows_in_few_steps_and_not_beyond_its_bound() {
+        for message_bytes_max in [125, 64 * 1024, PUBLICATION_BYTES_MAX] {
+            let (mut message, mut steps, mut capacity) = (Vec::new(), 0, 0);
+            for _ in 0..Compressor::bound(message_bytes_max) {
+                append_within(&mut message, &[7], message_bytes_max);
+                steps += u32::from(message.capacity() != capacity);
+                capacity = message.capacity();
+                assert!(message.len() > message_bytes_max || capacity <= message_bytes_max);
+            }
+            assert!(steps <= 24, "{steps} steps to {message_bytes_max} bytes");
+            assert!(capacity <= Compressor::bound(message_bytes_max));
+        }
+    }
 }
