@@ -58,7 +58,7 @@ pub struct Replica {
     window: VecDeque<Publication>,
     window_bytes: usize,
     /// In the order of their first use; one whose readers have left stays, empty.
-    readers: SmallVec<[Readers; 1]>,
+    readers: Vec<Readers>,
     /// Subscribers that came before the home answered.
     waiting: Vec<(Key, Option<Position>)>,
     moved: Vec<Moved>,
@@ -96,7 +96,7 @@ impl Replica {
             live: false,
             window: VecDeque::new(),
             window_bytes: 0,
-            readers: SmallVec::new(),
+            readers: Vec::new(),
             waiting: Vec::new(),
             moved: Vec::new(),
             dirty: false,
@@ -141,6 +141,7 @@ impl Replica {
     pub(super) fn join(&mut self, format: Format, subscription: u32) -> Place {
         let known = self.readers.iter().position(|readers| readers.format == format);
         let at = known.unwrap_or_else(|| {
+            self.readers.reserve_exact(1);
             self.readers.push(Readers::new(format));
             self.readers.len() - 1
         });

@@ -18,8 +18,8 @@ mod websocket;
 
 pub use deflate::{Agreed, Deflate, Takeover};
 pub use protocol::{
-    Collecting, Conditions, HttpState, Protocol, PublishRequest, Publishing, RtmpState, TagHeader,
-    TrackWriter, Unit, UnitBody, Waiting, WebSocketState,
+    Aside, Collecting, Conditions, HttpState, Protocol, PublishRequest, Publishing, RtmpState,
+    TagHeader, TrackWriter, Unit, UnitBody, Waiting, WebSocketState,
 };
 pub use settings::Settings;
 

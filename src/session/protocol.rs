@@ -145,19 +145,35 @@ pub struct Conditions {
 pub struct WebSocketState {
     /// Where the decoder is.
     pub decoder: websocket::Decoder,
-    /// A message whose fragments are coming; as they came if it is compressed.
-    pub message: Option<Box<Vec<u8>>>,
+    /// What most have none of.
+    pub aside: Option<Box<Aside>>,
     /// Where the close handshake is.
     pub close: websocket::CloseState,
     /// How publications are shown; without it, messages are sent back to their sender.
     pub format: Option<Format>,
     /// With whom it shares compressed messages, if it takes them (RFC 7692).
     pub deflate: Option<WindowClass>,
-    /// Its own states, if it refers to earlier messages.
-    pub takeover: Option<Box<Takeover>>,
     /// Whether a ping is out.
     pub pinged: bool,
 }
+
+/// What only some WebSockets have, and not always: in one place, so that the others pay one word.
+#[derive(Debug, Default)]
+pub struct Aside {
+    /// A message whose fragments are coming; as they came if it is compressed.
+    pub message: Vec<u8>,
+    /// Its own states, if messages refer to earlier ones.
+    pub takeover: Option<Box<Takeover>>,
+}
+
+impl WebSocketState {
+    /// Its own states, if messages refer to earlier ones.
+    pub(super) fn takeover(&mut self) -> Option<&mut Takeover> {
+        self.aside.as_deref_mut()?.takeover.as_deref_mut()
+    }
+}
+
+const _: () = assert!(size_of::<WebSocketState>() <= 64, "the largest of those that are many");
 
 /// RTMP between two receives.
 #[derive(Debug, Default)]

@@ -11,8 +11,8 @@ use crate::hub::Draft;
 use crate::limits::{PUBLICATION_BYTES_MAX, WEBSOCKET_CLOSE_MS, WEBSOCKET_FRAGMENTS_MAX};
 use crate::memory::Arena;
 use crate::observe::Counters;
-use crate::session::{Connection, Protocol, WebSocketState};
-use websocket::deflate::{self, Outcome};
+use crate::session::{Aside, Connection, Protocol, WebSocketState};
+use websocket::deflate::{self, Compressor, Outcome};
 use websocket::encode::{Opcode, close_payload, fragment_header, frame_header};
 use websocket::{CloseState, Decoder, Event, Kind, Limits, Role, Step, Utf8, code};
 
@@ -32,13 +32,14 @@ pub(super) fn open(
         }
         None => (Decoder::new(Role::Server), None, None),
     };
+    let aside =
+        takeover.map(|takeover| Box::new(Aside { takeover: Some(takeover), message: Vec::new() }));
     connection.protocol = Protocol::WebSocket(WebSocketState {
         decoder,
-        message: None,
+        aside,
         close: CloseState::Open,
         format,
         deflate,
-        takeover,
         pinged: false,
     });
     connection.wake_after(context.now.monotonic, context.settings.websocket_ping_ms);
@@ -252,23 +253,41 @@ fn collect(
 ) -> Option<Vec<u8>> {
     let Protocol::WebSocket(state) = &mut connection.protocol else { return None };
     let bytes_max = message_bytes_max(state.format, context);
-    let message = state.message.get_or_insert_default();
-    // The decoder has checked the sum against the limit; the memory does not grow beyond it either.
+    let aside = state.aside.get_or_insert_default();
+    let message = &mut aside.message;
+    append_within(message, data, usize::try_from(bytes_max).unwrap_or(usize::MAX));
+    if !place.last {
+        return None;
+    }
+    let message = std::mem::take(message);
+    if aside.takeover.is_none() {
+        state.aside = None;
+    }
+    Some(message)
+}
+
+/// Appends a piece to a message whose sum the decoder has checked against this limit. The memory doubles up to what the
+/// decoder lets through, which is more where the message is compressed, and does not grow beyond it.
+fn append_within(message: &mut Vec<u8>, data: &[u8], message_bytes_max: usize) {
     let needed = message.len() + data.len();
     if message.capacity() < needed {
-        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-        let wanted = (message.capacity() * 2).min(bytes_max).max(needed);
+        let doubled = message.capacity() * 2;
+        let whole = if needed > message_bytes_max {
+            Compressor::bound(message_bytes_max)
+        } else {
+            message_bytes_max
+        };
+        let wanted = doubled.min(whole).max(needed);
         message.reserve_exact(wanted - message.len());
     }
     message.extend_from_slice(data);
-    if place.last { state.message.take().map(|message| *message) } else { None }
 }
 
 /// A whole message that is to be inflated (RFC 7692 6.2).
 fn on_compressed(connection: &mut Connection, kind: Kind, data: &[u8], context: &mut Context<'_>) {
     let Protocol::WebSocket(state) = &mut connection.protocol else { return };
     let bytes_max = message_bytes_max(state.format, context);
-    match context.deflate.inflate(state.takeover.as_deref_mut(), data, bytes_max) {
+    match context.deflate.inflate(state.takeover(), data, bytes_max) {
         Ok(message) => {
             context.counters.inflate_messages.add(1);
             if kind == Kind::Binary || is_utf8(&message) {
@@ -299,8 +318,7 @@ fn echo(connection: &mut Connection, kind: Kind, data: &[u8], context: &mut Cont
         && state.close.may_send()
     {
         context.scratch.clear();
-        let takeover = state.takeover.as_deref_mut();
-        let outcome = context.deflate.compress(takeover, class, data, context.scratch);
+        let outcome = context.deflate.compress(state.takeover(), class, data, context.scratch);
         if outcome == Outcome::Compressed {
             let (header, length) = deflate::frame_header(opcode, context.scratch.len());
             let span = context.arena.append_framed(&header, length, context.scratch);
@@ -369,9 +387,10 @@ pub(super) fn on_end_of_stream(connection: &mut Connection, context: &mut Contex
 /// The connection ends: its own states are free for others.
 pub(super) fn on_closed(connection: &mut Connection, context: &mut Context<'_>) {
     if let Protocol::WebSocket(state) = &mut connection.protocol
-        && let Some(takeover) = state.takeover.take()
+        && let Some(aside) = state.aside.take()
+        && let Some(takeover) = &aside.takeover
     {
-        context.deflate.release(&takeover);
+        context.deflate.release(takeover);
     }
 }
 
@@ -430,4 +449,26 @@ pub(super) fn on_timer(connection: &mut Connection, context: &mut Context<'_>) -
         reply(connection, Opcode::Ping, b"", context);
     }
     (settings.websocket_idle_ms - silent_ms).min(settings.websocket_ping_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A byte at a time must not copy the whole message each time, also where a compressed message is longer than the
+    /// limit.
+    #[test]
+    fn a_message_grows_in_few_steps_and_not_beyond_its_bound() {
+        for message_bytes_max in [125, 64 * 1024, PUBLICATION_BYTES_MAX] {
+            let (mut message, mut steps, mut capacity) = (Vec::new(), 0, 0);
+            for _ in 0..Compressor::bound(message_bytes_max) {
+                append_within(&mut message, &[7], message_bytes_max);
+                steps += u32::from(message.capacity() != capacity);
+                capacity = message.capacity();
+                assert!(message.len() > message_bytes_max || capacity <= message_bytes_max);
+            }
+            assert!(steps <= 24, "{steps} steps to {message_bytes_max} bytes");
+            assert!(capacity <= Compressor::bound(message_bytes_max));
+        }
+    }
 }
