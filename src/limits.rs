@@ -111,6 +111,10 @@ pub const INBOX_BYTES_MAX: usize =
 pub const OUTBOX_BYTES_HIGH: usize = 256 * 1024;
 /// Spans waiting to be sent above which nothing more is received from the peer.
 pub const OUTBOX_SPANS_HIGH: usize = 256;
+/// Short spans in a row that wait for one peer before they are copied into one of their own.
+pub const OUTBOX_SPANS_LOOSE_MAX: usize = 8;
+/// Bytes of a span that counts as short there.
+pub const OUTBOX_COPY_BYTES_MAX: usize = 4 * 1024;
 
 /// How long a peer may take to send a request's head.
 pub const HTTP_HEAD_MS: u64 = 10_000;

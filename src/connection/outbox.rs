@@ -3,8 +3,11 @@
 //! Publications are not in it: they stay in their logs until the connection can send, and are
 //! pulled then. The outbox holds replies, control frames and response bodies, which are spans too.
 
-use crate::limits::{OUTBOX_BYTES_HIGH, OUTBOX_SPANS_HIGH, SPANS_PER_SEND_MAX};
-use crate::memory::{Span, Spans};
+use crate::limits::{
+    OUTBOX_BYTES_HIGH, OUTBOX_COPY_BYTES_MAX, OUTBOX_SPANS_HIGH, OUTBOX_SPANS_LOOSE_MAX,
+    SPANS_PER_SEND_MAX,
+};
+use crate::memory::{Payload, Span, Spans};
 
 /// Spans to be sent, oldest first.
 #[derive(Debug, Default)]
@@ -26,7 +29,26 @@ impl Outbox {
             self.spans = Spans::from_buf([span]);
         } else {
             self.spans.push(span);
+            if self.spans.len() >= OUTBOX_SPANS_LOOSE_MAX {
+                self.gather();
+            }
         }
+    }
+
+    /// Copies the short spans at the end into one of their own, if there are several. A peer that
+    /// asks for little now and then and does not read would otherwise hold a block of the arena for
+    /// each answer, together with all that was written into it for others.
+    #[cold]
+    fn gather(&mut self) {
+        let is_short = |span: &&Span| span.len() <= OUTBOX_COPY_BYTES_MAX;
+        let count = self.spans.iter().rev().take_while(is_short).count();
+        if count < OUTBOX_SPANS_LOOSE_MAX {
+            return;
+        }
+        let start = self.spans.len() - count;
+        let mut bytes = Vec::with_capacity(self.spans[start..].iter().map(|span| span.len()).sum());
+        self.spans.drain(start..).for_each(|span| bytes.extend_from_slice(&span));
+        self.spans.push(Span::from_payload(Payload::copied_from(&bytes)));
     }
 
     /// Takes as many spans as one send may have.
@@ -75,7 +97,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::{Arena, Payload, without_first};
+    use crate::memory::{Arena, without_first};
     use proptest::prelude::*;
 
     fn text(outbox: &mut Outbox) -> Vec<u8> {
@@ -90,6 +112,19 @@ mod tests {
             outbox.push(arena.append(&[reply]));
         }
         assert_eq!(outbox.take().len(), 1);
+    }
+
+    /// Answers that wait for one peer, each in a block with much for others.
+    #[test]
+    fn short_replies_do_not_hold_a_block_each() {
+        let mut arena = Arena::new(1024, 1024);
+        let mut outbox = Outbox::default();
+        for _ in 0..200 {
+            outbox.push(arena.append(&[b"short"]));
+            drop(arena.append(&[&[0; 1020]]));
+        }
+        assert!(arena.blocks_in_use() <= OUTBOX_SPANS_LOOSE_MAX, "{}", arena.blocks_in_use());
+        assert_eq!(text(&mut outbox), b"short".repeat(200));
     }
 
     proptest! {

@@ -183,7 +183,7 @@ fn one_byte_fragments_cost_a_byte_each() {
     let most = ATTACKERS * (4 * allowed + 1024) + 8 * MIB;
     before.grew_less(&server, most, 2 << 30);
     others_are_served(&server, "beside");
-    drop(attackers);
+    drop((attackers, socket));
     server.stop();
 }
 
@@ -321,6 +321,8 @@ fn slow_readers_of_a_broadcast_are_told() {
         assert!(numbers.len() < MESSAGES as usize);
     }
     assert_eq!(total(&server, "headwater_slow_subscribers_closed_total"), 16);
+    // A drain would wait for them to answer.
+    drop((good, publisher));
     server.stop();
 }
 

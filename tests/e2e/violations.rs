@@ -47,6 +47,8 @@ fn are_closed(test: &str, cases: &[(&str, Vec<u8>, u16)]) {
     assert_eq!(witness.text(), "correct", "something of a broken frame was published");
     let errors: u64 = server.metric("headwater_protocol_errors_total").iter().sum();
     assert_eq!(errors, cases.len() as u64);
+    // A drain would wait for them to answer.
+    drop((witness, socket));
     server.stop();
 }
 
@@ -134,6 +136,7 @@ fn data_after_close_is_nobodys() {
     let mut socket = WebSocket::open(server.http, "/ws/after?echo=0");
     socket.send(Opcode::Text, b"correct");
     assert_eq!(witness.text(), "correct", "something was published after a close");
+    drop((witness, socket));
     server.stop();
 }
 
@@ -201,6 +204,7 @@ fn split_characters_are_whole() {
         }
     }
     assert_eq!(socket.text(), message);
+    drop(socket);
     server.stop();
 }
 

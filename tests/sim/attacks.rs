@@ -16,7 +16,7 @@ use headwater::config::Config;
 use headwater::connection::{Role, Transport};
 use headwater::limits::{
     BLOCK_BYTES, HTTP_BODY_MS, HTTP_HEAD_MS, HTTP_IDLE_MS, LINGER_MS, OUTBOX_BYTES_HIGH,
-    SEND_STALL_MS, TIMER_TICK_MS,
+    OUTBOX_SPANS_LOOSE_MAX, SEND_STALL_MS, TIMER_TICK_MS,
 };
 use headwater::mailbox::mesh;
 use headwater::observe::Board;
@@ -499,4 +499,31 @@ fn pings_without_reads() {
     // One outbox waits and one is on its way, each with the 64 KiB block it ends in.
     assert!(blocks <= 100 * 2 * (OUTBOX_BYTES_HIGH / BLOCK_BYTES + 1), "{blocks} blocks");
     assert!(blocks >= 100, "{blocks} blocks: nobody was answered");
+}
+
+/// Bug class "Unbounded outbound buffer": twenty ping now and then and read nothing, while four ping all the time and
+/// read. What waits for the twenty is small; it must not hold whatever was written for the four beside it.
+#[test]
+fn rare_pings_without_reads_beside_busy_ones() {
+    let one = masked(0x89, &[b'p'; 125]);
+    let rare = Attack {
+        first: UPGRADE,
+        drip: one,
+        drip_most: one.len(),
+        drip_every: 60 * MILLISECOND,
+        read_every: NEVER / 2,
+        ..Attack::SILENCE
+    };
+    let busy = Attack {
+        drip: Box::leak(one.repeat(200).into_boxed_slice()),
+        drip_most: 1 << 20,
+        drip_every: MILLISECOND,
+        read_every: MILLISECOND,
+        stays: 60 * SECOND,
+        ..rare
+    };
+    let (_, seconds) = run_crowds(&[(rare, 20), (busy, 4)]);
+    let blocks = seconds.iter().map(|second| second.blocks).max().unwrap_or_default();
+    // What is loose in an outbox, and was when its send began; the busy ones hold some twenty.
+    assert!(blocks <= 20 * 2 * OUTBOX_SPANS_LOOSE_MAX + 40, "{blocks} blocks");
 }
