@@ -3,8 +3,8 @@
 //! A bound that an operator may change has its default here and its range in the configuration.
 //! Assertions at the end relate bounds that depend on each other.
 
-/// Bytes of one receive lease.
-pub const LEASE_BYTES: usize = 16 * 1024;
+/// Bytes of one receive lease: a message of 16 KiB and its frame fit.
+pub const LEASE_BYTES: usize = 20 * 1024;
 /// Receive leases of a shard.
 pub const LEASES_PER_SHARD: u16 = 128;
 /// Bytes of one buffer that the kernel picks for a multishot receive.
@@ -12,9 +12,12 @@ pub const RING_BUFFER_BYTES: usize = 16 * 1024;
 /// Buffers per cell that the kernel picks from; a power of two.
 pub const RING_BUFFERS_PER_CELL: u16 = 64;
 
-/// Receives in a row, none later than [`HOT_IDLE_MS`] after the one before, after which the kernel
+/// Short receives in a row, none later than [`HOT_IDLE_MS`] after the one before, after which the kernel
 /// picks the buffers of a connection's receives.
 pub const HOT_RECEIVES: u8 = 16;
+/// Bytes of a receive that counts there. Who sends more at once gets one lease per turn like everybody,
+/// not all buffers there are.
+pub const HOT_RECEIVE_BYTES_MAX: usize = 4 * 1024;
 /// How long a connection is silent when it is no longer hot.
 pub const HOT_IDLE_MS: u64 = 1_000;
 /// How often a hot connection is looked at.

@@ -349,8 +349,8 @@ impl<R: Ring> Shard<R> {
             peer.held = true;
             self.held.push(key);
         }
-        if peer.many_armed && !peer.connection.wants_input() {
-            // The kernel would go on filling the inbox.
+        if (peer.many_armed && !peer.connection.wants_input()) || peer.floods() {
+            // The kernel would go on filling the inbox, or fill every buffer from this one.
             self.end_receive_many(key);
         }
         let Some(peer) = self.peers.get_mut(key) else { return };

@@ -2,7 +2,8 @@
 
 use crate::connection::Stage;
 use crate::limits::{
-    HOT_IDLE_MS, HOT_RECEIVES, SEND_PROGRESS_BYTES_MIN, SEND_STALL_MS, TIMER_TICK_MS,
+    HOT_IDLE_MS, HOT_RECEIVE_BYTES_MAX, HOT_RECEIVES, SEND_PROGRESS_BYTES_MIN, SEND_STALL_MS,
+    TIMER_TICK_MS,
 };
 use crate::memory::Spans;
 use crate::ring::{Armed, Socket};
@@ -83,11 +84,17 @@ impl Peer {
 
     /// Notes that something was received at `now_ms`, for [`Self::receives_many`].
     #[inline]
-    pub(super) fn heard(&mut self, now_ms: u32) {
+    pub(super) fn heard(&mut self, now_ms: u32, bytes: usize) {
         let since_ms = now_ms.wrapping_sub(self.connection.heard_ms);
-        let is_soon = u64::from(since_ms) < HOT_IDLE_MS;
-        self.streak = if is_soon { self.streak.saturating_add(1) } else { 0 };
+        let counts = u64::from(since_ms) < HOT_IDLE_MS && bytes <= HOT_RECEIVE_BYTES_MAX;
+        self.streak = if counts { self.streak.saturating_add(1) } else { 0 };
         self.connection.heard_ms = now_ms;
+    }
+
+    /// Whether it is received from as one that is hot, and sends more than such a one does.
+    #[inline]
+    pub(super) fn floods(&self) -> bool {
+        self.many_armed && self.streak == 0 && !self.connection.protocol.is_heavy()
     }
 
     /// Whether it is received from as one that is hot, and no longer is.

@@ -119,7 +119,8 @@ impl<R: Ring> Shard<R> {
             return self.feed_inbox(key, lease);
         }
         world.counters().bytes_in.add(bytes.len() as u64);
-        peer.heard(world.now_ms);
+        peer.heard(world.now_ms, bytes.len());
+        let floods = peer.floods();
         let connection = &mut peer.connection;
         connection.transport.open(bytes);
         let World { arena, own, settings, .. } = world;
@@ -129,6 +130,7 @@ impl<R: Ring> Shard<R> {
             consumed += session::receive(connection, rest, storage, &mut world.context(key));
         }
         let is_plain = consumed == bytes.len()
+            && !floods
             && connection.wake_ms.is_none()
             && connection.hold == Hold::None
             && connection.wants_input();
@@ -166,7 +168,7 @@ impl<R: Ring> Shard<R> {
             return;
         }
         self.world.counters().bytes_in.add(bytes.len() as u64);
-        peer.heard(self.world.now_ms);
+        peer.heard(self.world.now_ms, bytes.len());
         let connection = &mut peer.connection;
         connection.transport.open(bytes);
         connection.inbox.push(bytes);
