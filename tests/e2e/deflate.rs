@@ -246,7 +246,9 @@ fn bombs_end_with_1009_and_touch_nobody_else() {
         }
         let grown = server.resident_bytes().saturating_sub(before);
         eprintln!("{test}: {grown} bytes more");
-        assert!(grown < 48 * MIB as u64, "{test}: {grown} bytes more");
+        // On each of two shards a message at its limit of 16 MiB and the half of it from which it grew,
+        // which the allocator may keep for a while; the bomb is a GiB.
+        assert!(grown < 2 * (16 + 8) * MIB as u64 + 16 * MIB as u64, "{test}: {grown} bytes more");
         let failures: u64 = server.metric("headwater_inflate_failures_total").iter().sum();
         assert_eq!(failures, 6, "{test}");
         drop(other);
