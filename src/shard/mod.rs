@@ -375,8 +375,12 @@ impl<R: Ring> Shard<R> {
         if peer.closing {
             return;
         }
-        peer.closing = true;
         peer.connection.stage = Stage::Dead;
+        if peer.shutting {
+            // Its completion closes.
+            return;
+        }
+        peer.closing = true;
         let (socket, armed) = (peer.socket, peer.armed());
         session::on_closed(&mut peer.connection, &mut self.world.context(key));
         self.push(Op::Close { socket, token: key, armed });

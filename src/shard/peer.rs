@@ -30,6 +30,9 @@ pub(super) struct Peer {
     pub(super) ended: bool,
     /// The close was pushed: nothing more is, for this connection.
     pub(super) closing: bool,
+    /// A shutdown is under way. The kernel does it in a thread of its own and looks into the
+    /// socket's slot only there, so the slot must not be closed, and used again, before it is done.
+    pub(super) shutting: bool,
     pub(super) receive_queued: bool,
     pub(super) flush_queued: bool,
     /// It is in the list of those that wait for congestion to end.
@@ -68,6 +71,7 @@ impl Peer {
             readable: false,
             ended: false,
             closing: false,
+            shutting: false,
             receive_queued: false,
             flush_queued: false,
             held: false,

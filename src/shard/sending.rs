@@ -182,13 +182,16 @@ impl<R: Ring> Shard<R> {
         self.push(Op::Shutdown { socket, token: key });
         self.wheel.bring_forward(key, LINGER_MS, self.world.now.monotonic);
         if let Some(peer) = self.peers.get_mut(key) {
+            peer.shutting = true;
             peer.readable = true;
         }
         self.queue_receive(key);
     }
 
     pub(super) fn on_shut_down(&mut self, key: Key) {
-        if self.peers.get(key).is_some_and(|peer| peer.ended) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.shutting = false;
+        if peer.ended || peer.connection.stage == Stage::Dead {
             self.close(key);
         }
     }

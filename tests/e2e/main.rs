@@ -16,6 +16,7 @@ mod media;
 mod messages;
 mod process;
 mod proxies;
+mod reuse;
 mod rtmp_to_hls_and_dash;
 mod sdks;
 mod server;
