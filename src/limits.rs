@@ -8,16 +8,17 @@ pub const LEASE_BYTES: usize = 20 * 1024;
 /// Receive leases of a shard.
 pub const LEASES_PER_SHARD: u16 = 128;
 /// Bytes of one buffer that the kernel picks for a multishot receive.
-pub const RING_BUFFER_BYTES: usize = 16 * 1024;
-/// Buffers per cell that the kernel picks from; a power of two.
-pub const RING_BUFFERS_PER_CELL: u16 = 64;
+pub const RING_BUFFER_BYTES: usize = 4 * 1024;
+/// Buffers per cell that the kernel picks from; a power of two, and several times the completions one
+/// enter brings, because a multishot receive that finds none ends.
+pub const RING_BUFFERS_PER_CELL: u16 = 256;
 
 /// Short receives in a row, none later than [`HOT_IDLE_MS`] after the one before, after which the kernel
 /// picks the buffers of a connection's receives.
 pub const HOT_RECEIVES: u8 = 16;
-/// Bytes of a receive that counts there. Who sends more at once gets one lease per turn like everybody,
-/// not all buffers there are.
-pub const HOT_RECEIVE_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of a receive that counts there: one that does not fill its buffer. Who sends more at once gets
+/// one lease per turn like everybody, not all buffers there are.
+pub const HOT_RECEIVE_BYTES_MAX: usize = RING_BUFFER_BYTES - 1;
 /// How long a connection is silent when it is no longer hot.
 pub const HOT_IDLE_MS: u64 = 1_000;
 /// How often a hot connection is looked at.

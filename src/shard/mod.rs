@@ -77,8 +77,9 @@ pub struct Shard<R: Ring> {
 const BATCH_WAIT: Duration = Duration::from_micros(20);
 /// Completions per turn from which a shard counts as busy.
 const BUSY_COMPLETIONS: u32 = 16;
-/// Completions that are waited for at most.
-const BATCH_COMPLETIONS_MAX: u32 = 64;
+/// Completions that are waited for at most: as many as the kernel runs by itself in one enter. With 64 of
+/// them a message of 1,000 connections costs 1 to 2 % more.
+const BATCH_COMPLETIONS_MAX: u32 = 20;
 /// How long the shard sleeps when something could not be passed on.
 const RETRY_WAIT: Duration = Duration::from_millis(1);
 
