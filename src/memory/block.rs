@@ -294,6 +294,18 @@ impl BlockWriter {
         self.length += source.len();
     }
 
+    /// The next `count` bytes, to be written; they count only when the length says so.
+    #[inline]
+    fn space(&mut self, count: usize) -> &mut [u8] {
+        let cells = &self.bytes.0[self.length..self.length + count];
+        let target = cells.as_ptr().cast::<u8>().cast_mut();
+        // SAFETY: `cells` is in bounds (the index above panics otherwise) and lies at or above the
+        // length of the block's one writer, which is borrowed exclusively while the slice lives: no
+        // reader has a slice of these bytes and none can be made meanwhile. They were zeroed or
+        // written before, so they are initialised; `UnsafeCell<u8>` has the layout of `u8`.
+        unsafe { std::slice::from_raw_parts_mut(target, count) }
+    }
+
     /// Ends the open payload and names it.
     pub fn finish(&mut self) -> Payload {
         let payload = Payload {
@@ -525,6 +537,34 @@ impl Arena {
         Span { block: Rc::clone(&current.block), start: start as u32, length: length as u32 }
     }
 
+    /// The same with a body of `body_bytes` that `fill` writes; nothing is named if it says that it did
+    /// not.
+    ///
+    /// # Panics
+    /// When `head_bytes` is more than `head` has.
+    #[inline(always)]
+    pub fn append_framed_by<const N: usize>(
+        &mut self,
+        head: &[u8; N],
+        head_bytes: usize,
+        body_bytes: usize,
+        fill: impl FnOnce(&mut [u8]) -> bool,
+    ) -> Option<Span> {
+        assert!(head_bytes <= N, "a head has no more bytes than it has");
+        let current = self.room_for(N + body_bytes);
+        let start = current.writer.length;
+        current.writer.bytes.write(start, head);
+        current.writer.length = start + head_bytes;
+        if !fill(current.writer.space(body_bytes)) {
+            current.writer.length = start;
+            return None;
+        }
+        let length = head_bytes + body_bytes;
+        current.writer.length = start + length;
+        current.writer.open = start + length;
+        Some(Span { block: Rc::clone(&current.block), start: start as u32, length: length as u32 })
+    }
+
     #[inline(always)]
     fn room_for(&mut self, length: usize) -> &mut Current {
         let fits = self.current.as_mut().is_some_and(|current| {
@@ -620,6 +660,15 @@ mod tests {
         let second = arena.append_framed(b"head", 4, b"");
         assert_eq!((&first[..], &second[..]), (&b"hebody"[..], &b"head"[..]));
         assert!(first.try_join(&second));
+        let filled = arena.append_framed_by(b"head", 1, 3, |body| {
+            body.copy_from_slice(b"123");
+            true
+        });
+        let filled = filled.expect("filled");
+        assert_eq!(&filled[..], b"h123");
+        assert!(arena.append_framed_by(b"head", 4, 3, |_| false).is_none());
+        let next = arena.append_framed(b"head", 4, b"");
+        assert!(std::ptr::eq(filled.as_ptr_range().end, next.as_ptr()), "nothing lies between");
         assert_eq!(&arena.append_framed(b"head", 0, &[7; 60])[..], &[7; 60]);
         assert_eq!(&first[..], b"hebodyhead");
     }

@@ -87,7 +87,7 @@ impl Context<'_> {
 #[inline]
 pub fn answer(
     connection: &mut Connection,
-    input: &mut [u8],
+    input: &[u8],
     arena: &mut Arena,
     counters: &Counters,
     settings: &Settings,

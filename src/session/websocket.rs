@@ -14,7 +14,7 @@ use crate::observe::Counters;
 use crate::session::{Aside, Connection, Protocol, WebSocketState};
 use websocket::deflate::{self, Compressor, Outcome};
 use websocket::encode::{Opcode, close_payload, fragment_header, frame_header};
-use websocket::{CloseState, Decoder, Event, Kind, Limits, Role, Step, Utf8, code};
+use websocket::{CloseState, Decoder, Event, Kind, Limits, Masked, Role, Step, Utf8, code};
 
 pub(super) const GOING_AWAY: u16 = code::GOING_AWAY;
 pub(super) const TRY_AGAIN_LATER: u16 = code::TRY_AGAIN_LATER;
@@ -111,7 +111,7 @@ pub(super) fn receive_whole(
 #[inline]
 pub(super) fn echo_whole(
     connection: &mut Connection,
-    input: &mut [u8],
+    input: &[u8],
     arena: &mut Arena,
     counters: &Counters,
     settings: &Settings,
@@ -125,14 +125,21 @@ pub(super) fn echo_whole(
         if !answers_plainly || state.close != CloseState::Open {
             break;
         }
-        let rest = &mut input[consumed..];
-        let Some((kind, payload)) = state.decoder.receive_whole(rest, &limits) else { break };
+        let mut reply = None;
+        let place = |kind, masked: Masked<'_>| {
+            let (header, length) = frame_header(opcode_of(kind), masked.len());
+            // Unmasked on its way into the reply.
+            reply = arena.append_framed_by(&header, length, masked.len(), |body| {
+                masked.unmask_into(body, kind)
+            });
+            reply.is_some()
+        };
+        let read = state.decoder.receive_whole_into(&input[consumed..], &limits, place);
+        let (Some(bytes), Some(reply)) = (read, reply) else { break };
         state.pinged = false;
-        consumed += payload.end;
+        consumed += bytes;
         counters.messages_in.add(1);
-        let data = &rest[payload];
-        let (header, length) = frame_header(opcode_of(kind), data.len());
-        connection.outbox.push(arena.append_framed(&header, length, data));
+        connection.outbox.push(reply);
     }
     consumed
 }

@@ -11,4 +11,4 @@
 
 mod unmask;
 
-pub use unmask::{Ascii, unmask, unmask_portable};
+pub use unmask::{Ascii, unmask, unmask_into, unmask_into_portable, unmask_portable};

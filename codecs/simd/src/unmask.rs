@@ -17,6 +17,52 @@ pub fn unmask(bytes: &mut [u8], mask: [u8; 4], phase: usize) -> Ascii {
     unmask_portable(bytes, mask, phase)
 }
 
+/// XORs `source` with the mask from its first byte on, into `target`; says whether that is ASCII. What a
+/// payload that is copied anyway takes instead of [`unmask`].
+///
+/// # Panics
+/// When the two are not of one length.
+#[inline]
+pub fn unmask_into(source: &[u8], target: &mut [u8], mask: [u8; 4]) -> Ascii {
+    assert_eq!(source.len(), target.len(), "every byte has its place");
+    #[cfg(target_arch = "x86_64")]
+    if source.len() >= WIDE_BYTES_MIN && std::arch::is_x86_feature_detected!("avx2") {
+        return x86::unmask_into_wide(source, target, mask);
+    }
+    unmask_into_portable(source, target, mask)
+}
+
+/// The safe twin of [`unmask_into`].
+#[inline]
+pub fn unmask_into_portable(source: &[u8], target: &mut [u8], mask: [u8; 4]) -> Ascii {
+    if let 16..=32 = source.len()
+        && let (Some(start), Some(end)) = (source.first_chunk(), source.last_chunk())
+    {
+        // The two may overlap, where both say the same.
+        let behind = wide(rotated(mask, source.len()));
+        let (start, end) = (u128::from_ne_bytes(*start), u128::from_ne_bytes(*end));
+        let (start, end) = (start ^ wide(mask), end ^ behind);
+        if let Some(first) = target.first_chunk_mut() {
+            *first = start.to_ne_bytes();
+        }
+        if let Some(last) = target.last_chunk_mut() {
+            *last = end.to_ne_bytes();
+        }
+        return Ascii::from_bits(start | end);
+    }
+    let (sources, tail) = source.as_chunks::<16>();
+    let (targets, target_tail) = target.as_chunks_mut::<16>();
+    let mut seen = 0;
+    for (from, to) in sources.iter().zip(targets) {
+        let plain = u128::from_ne_bytes(*from) ^ wide(mask);
+        seen |= plain;
+        *to = plain.to_ne_bytes();
+    }
+    // 16 is a multiple of the key's length, so the tail starts at phase 0.
+    target_tail.copy_from_slice(tail);
+    Ascii::from_bits(seen).and(unmask_portable(target_tail, mask, 0))
+}
+
 /// Whether bytes have their eighth bit clear: such text is UTF-8 without a further look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ascii {
@@ -187,6 +233,38 @@ mod x86 {
         lanes.and(rest)
     }
 
+    /// XORs with the key into another place of the same length. The caller has seen AVX2.
+    #[inline]
+    pub(super) fn unmask_into_wide(source: &[u8], target: &mut [u8], key: [u8; 4]) -> Ascii {
+        debug_assert!(std::arch::is_x86_feature_detected!("avx2"));
+        // SAFETY: `kernel_into` requires AVX2 and nothing else; the only caller, `unmask_into`,
+        // enters this function in the branch where `is_x86_feature_detected!("avx2")` answered true.
+        // JUSTIFICATION: as for `unmask_wide`.
+        unsafe { kernel_into(source, target, key) }
+    }
+
+    #[target_feature(enable = "avx2")]
+    fn kernel_into(source: &[u8], target: &mut [u8], key: [u8; 4]) -> Ascii {
+        let key_lanes = _mm256_set1_epi32(i32::from_ne_bytes(key));
+        let mut seen = _mm256_setzero_si256();
+        let (sources, tail) = source.as_chunks::<32>();
+        let (targets, target_tail) = target.as_chunks_mut::<32>();
+        for (from, to) in sources.iter().zip(targets) {
+            // SAFETY: the address is that of a `&[u8; 32]`, so 32 bytes are readable and initialised;
+            // the unaligned load asks for no alignment.
+            // JUSTIFICATION: the vector load has no safe form on slices.
+            let value = unsafe { _mm256_loadu_si256(from.as_ptr().cast()) };
+            let value = _mm256_xor_si256(value, key_lanes);
+            seen = _mm256_or_si256(seen, value);
+            // SAFETY: the address is that of a `&mut [u8; 32]`, exclusively borrowed for this step; the
+            // unaligned store asks for no alignment.
+            // JUSTIFICATION: the vector store has no safe form on slices.
+            unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), value) };
+        }
+        let lanes = if _mm256_movemask_epi8(seen) == 0 { Ascii::All } else { Ascii::No };
+        lanes.and(super::unmask_into_portable(tail, target_tail, key))
+    }
+
     /// XORs 32 bytes and gives what they are then.
     #[inline]
     #[target_feature(enable = "avx2")]
@@ -262,6 +340,24 @@ mod tests {
             let mut actual = pattern(length);
             x86::unmask_wide(&mut actual, MASK);
             assert_eq!(actual, expected, "length {length}");
+        }
+    }
+
+    #[test]
+    fn into_another_place_is_the_same_at_every_length_and_offset() {
+        for length in 0..=300 {
+            for offset in [0, 1, 7, 31] {
+                let source = pattern(length + offset);
+                let mut expected = source[offset..].to_vec();
+                let ascii = unmask(&mut expected, MASK, 0);
+                for kernel in [unmask_into, unmask_into_portable] {
+                    let mut target = vec![0xEE; length + 2 * offset];
+                    let got = kernel(&source[offset..], &mut target[offset..offset + length], MASK);
+                    assert_eq!((got, &target[offset..offset + length]), (ascii, &expected[..]));
+                    assert!(target[..offset].iter().all(|byte| *byte == 0xEE));
+                    assert!(target[offset + length..].iter().all(|byte| *byte == 0xEE));
+                }
+            }
         }
     }
 

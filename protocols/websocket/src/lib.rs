@@ -26,6 +26,6 @@ pub mod handshake;
 mod utf8;
 
 pub use close::{CloseState, code, is_valid_on_wire};
-pub use decode::{Decoder, Error, ErrorKind, Event, Kind, Limits, Role, Step};
+pub use decode::{Decoder, Error, ErrorKind, Event, Kind, Limits, Masked, Role, Step};
 pub use encode::Opcode;
 pub use utf8::Utf8;

@@ -157,6 +157,33 @@ pub enum Kind {
     Binary,
 }
 
+/// A payload as it came.
+#[derive(Debug, Clone, Copy)]
+pub struct Masked<'a> {
+    bytes: &'a [u8],
+    mask: [u8; 4],
+}
+
+impl Masked<'_> {
+    /// The number of bytes.
+    #[inline]
+    pub const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Unmasks into `target`, which is as long; says whether that is what `kind` may be (RFC 6455 8.1).
+    #[inline]
+    pub fn unmask_into(&self, target: &mut [u8], kind: Kind) -> bool {
+        let ascii = simd::unmask_into(self.bytes, target, self.mask);
+        kind == Kind::Binary || ascii == Ascii::All || utf8::check(target).is_ok()
+    }
+}
+
 impl Decoder {
     /// A decoder for the bytes after the handshake.
     pub const fn new(role: Role) -> Self {
@@ -211,14 +238,37 @@ impl Decoder {
         self.find_whole(input, limits).map(|whole| (whole.kind, whole.payload))
     }
 
-    /// The state stays as it is.
+    /// The same, where the payload is copied anyway: it is unmasked on its way, by `place`, which gets
+    /// the kind and a [`Masked`] payload and says whether it took it.
+    #[inline]
+    pub fn receive_whole_into(
+        &mut self,
+        input: &[u8],
+        limits: &Limits,
+        place: impl FnOnce(Kind, Masked<'_>) -> bool,
+    ) -> Option<usize> {
+        let whole = self.look_for_whole(input, limits)?;
+        let masked = Masked { bytes: &input[whole.payload.clone()], mask: whole.mask };
+        if !place(whole.kind, masked) {
+            return None;
+        }
+        self.position += whole.payload.end as u64;
+        Some(whole.payload.end)
+    }
+
     #[inline(always)]
-    fn find_whole(&mut self, input: &mut [u8], limits: &Limits) -> Option<Whole> {
+    fn look_for_whole(&self, input: &[u8], limits: &Limits) -> Option<Whole> {
         let may_begin = self.is_between_messages() && self.role == Role::Server;
         if !may_begin || self.failed.is_some() {
             return None;
         }
-        let whole = Whole::find(input, limits)?;
+        Whole::find(input, limits)
+    }
+
+    /// The state stays as it is.
+    #[inline(always)]
+    fn find_whole(&mut self, input: &mut [u8], limits: &Limits) -> Option<Whole> {
+        let whole = self.look_for_whole(input, limits)?;
         let data = &mut input[whole.payload.clone()];
         let ascii = simd::unmask(data, whole.mask, 0);
         if whole.kind == Kind::Text && ascii == Ascii::No && utf8::check(data).is_err() {

@@ -440,3 +440,42 @@ proptest! {
         prop_assert_eq!(reader.seen, [Seen::Message(Kind::Binary, payload)]);
     }
 }
+
+/// The short way reads what the general one reads, into another place, and leaves the rest to it.
+#[test]
+fn a_whole_frame_is_the_same_on_the_short_way() {
+    use crate::encode::write_masked_frame;
+    let texts: [&[u8]; 6] =
+        [b"", b"short", &[b'a'; 125], &[b'b'; 126], &[b'c'; 3000], "é".as_bytes()];
+    for text in texts {
+        for opcode in [Opcode::Text, Opcode::Binary] {
+            let mut frame = Vec::new();
+            write_masked_frame(&mut frame, opcode, true, [9, 8, 7, 6], text);
+            let mut decoder = Decoder::new(Role::Server);
+            let mut got = vec![0; text.len()];
+            let limits = Limits::default();
+            let refused = decoder.receive_whole_into(&frame, &limits, |_, _| false);
+            assert_eq!((refused, decoder.position()), (None, 0));
+            let read = decoder.receive_whole_into(&frame, &limits, |kind, masked| {
+                assert_eq!((masked.len(), masked.is_empty()), (text.len(), text.is_empty()));
+                masked.unmask_into(&mut got, kind)
+            });
+            assert_eq!((read, &got[..]), (Some(frame.len()), text));
+            assert_eq!(decoder.position(), frame.len() as u64);
+            for cut in 0..frame.len() {
+                let none = decoder.receive_whole_into(&frame[..cut], &limits, |_, _| true);
+                assert_eq!(none, None, "{cut}");
+            }
+        }
+    }
+    let mut frame = Vec::new();
+    write_masked_frame(&mut frame, Opcode::Text, true, [9, 8, 7, 6], b"ab\xff");
+    let mut decoder = Decoder::new(Role::Server);
+    let mut got = [0; 3];
+    let limits = Limits::default();
+    let read = decoder
+        .receive_whole_into(&frame, &limits, |kind, masked| masked.unmask_into(&mut got, kind));
+    assert_eq!(read, None);
+    let error = decoder.receive(&mut frame, &limits).unwrap_err();
+    assert_eq!((error.kind, error.position), (ErrorKind::NotUtf8, 8));
+}
