@@ -50,17 +50,17 @@ pub fn unmask_into_portable(source: &[u8], target: &mut [u8], mask: [u8; 4]) -> 
         }
         return Ascii::from_bits(start | end);
     }
-    let (sources, tail) = source.as_chunks::<16>();
-    let (targets, target_tail) = target.as_chunks_mut::<16>();
+    let (sources, tail) = source.as_chunks::<8>();
+    let (targets, target_tail) = target.as_chunks_mut::<8>();
     let mut seen = 0;
     for (from, to) in sources.iter().zip(targets) {
-        let plain = u128::from_ne_bytes(*from) ^ wide(mask);
+        let plain = u64::from_ne_bytes(*from) ^ word(mask);
         seen |= plain;
         *to = plain.to_ne_bytes();
     }
-    // 16 is a multiple of the key's length, so the tail starts at phase 0.
+    // 8 is a multiple of the key's length, so the tail starts at phase 0.
     target_tail.copy_from_slice(tail);
-    Ascii::from_bits(seen).and(unmask_portable(target_tail, mask, 0))
+    Ascii::from_bits(u128::from(seen)).and(unmask_portable(target_tail, mask, 0))
 }
 
 /// Whether bytes have their eighth bit clear: such text is UTF-8 without a further look.
@@ -83,7 +83,7 @@ pub fn unmask_portable(bytes: &mut [u8], mask: [u8; 4], phase: usize) -> Ascii {
         0..8 => unmask_short(bytes, key),
         8..16 => unmask_ends(bytes, word(key), word(behind)),
         16..=32 => unmask_wide_ends(bytes, wide(key), wide(behind)),
-        _ => unmask_words(bytes, wide(key), wide(behind)),
+        _ => unmask_words(bytes, word(key), word(behind)),
     }
 }
 
@@ -119,21 +119,21 @@ fn unmask_wide_ends(bytes: &mut [u8], key: u128, behind: u128) -> Ascii {
     Ascii::from_bits(start | end)
 }
 
-/// Wide words, one after the other.
-fn unmask_words(bytes: &mut [u8], key: u128, behind: u128) -> Ascii {
+/// Words, one after the other; the compiler makes wide ones of them.
+fn unmask_words(bytes: &mut [u8], key: u64, behind: u64) -> Ascii {
     let Some(&end) = bytes.last_chunk() else { return Ascii::No };
-    let end = u128::from_ne_bytes(end) ^ behind;
+    let end = u64::from_ne_bytes(end) ^ behind;
     let mut seen = end;
-    let (words, _) = bytes.as_chunks_mut::<16>();
+    let (words, _) = bytes.as_chunks_mut::<8>();
     for word in words {
-        let plain = u128::from_ne_bytes(*word) ^ key;
+        let plain = u64::from_ne_bytes(*word) ^ key;
         seen |= plain;
         *word = plain.to_ne_bytes();
     }
     if let Some(last) = bytes.last_chunk_mut() {
         *last = end.to_ne_bytes();
     }
-    Ascii::from_bits(seen)
+    Ascii::from_bits(u128::from(seen))
 }
 
 /// Fewer bytes than a word.
