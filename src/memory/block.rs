@@ -469,7 +469,8 @@ pub struct Arena {
 struct Current {
     writer: BlockWriter,
     block: Rc<Held>,
-    /// References of the block when nothing of it was named: the writer's, the shard's, the pool's.
+    /// References of the block when nothing of it was named: the writer's, the shard's, and the pool's,
+    /// which it keeps as long as it lives; so the count is this one only when nothing is named.
     references: usize,
 }
 
