@@ -32,6 +32,8 @@ pub const COMPLETION_ENTRIES: u32 = 8192;
 pub const SLOTS_PER_CELL_MAX: u32 = 1 << 20;
 /// Cells of a shard.
 pub const CELLS_MAX: u8 = 128;
+/// Sends of a cell between two enters; more wait for the next.
+pub const SENDS_PER_CELL_MAX: usize = 1 << 16;
 /// Connections waiting to be accepted.
 pub const LISTEN_BACKLOG: i32 = 4096;
 

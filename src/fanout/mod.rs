@@ -327,8 +327,8 @@ impl Fanout {
         !self.dirty.is_empty()
     }
 
-    /// The next sink that has something to pull; the caller pulls for it unless a send of its
-    /// connection is in flight, after which it pulls anyway.
+    /// The next sink that has something to pull; the caller pulls for it now, or when its connection
+    /// can be sent to again.
     pub fn next_due(&mut self) -> Option<Sink> {
         while let Some(key) = self.dirty.front().copied() {
             let Some(replica) = self.replicas.get_mut(key) else {

@@ -7,12 +7,13 @@
 
 use super::buffers::{BufferRing, GROUP};
 use super::listener::Listener;
-use super::table::{Closing, Entry, Sending, SpareVectors, Table};
+use super::sends::{Sending, Sends, SpareVectors};
+use super::table::{Closing, Entry, Table};
 use super::{
     AcceptCount, Armed, Cell, Completion, Doorbell, Failure, ListenerId, Op, Refusal, Refused,
     Ring, RingCounters, RingError, Socket, Token, Wait,
 };
-use crate::memory::{Key, Lease, LeasePool, Spans, without_first};
+use crate::memory::{Key, Lease, LeasePool, Spans};
 use crate::time::{Monotonic, Now, Wall};
 use io_uring::squeue::Flags;
 use io_uring::types::{DestinationSlot, Fd, Fixed, SubmitArgs, Timespec};
@@ -45,9 +46,12 @@ pub struct Options {
     pub ring_buffer_bytes: usize,
 }
 
-/// Nothing waits in the kernel: what a send does not take at once is told in its completion.
+/// Nothing waits in the kernel: a send is over when its submission is. One that does not take all is
+/// a failure (MSG_WAITALL), and only failures are told (IOSQE_CQE_SKIP_SUCCESS).
 const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-/// Ops in flight per cell that own something.
+/// Tries to submit what the kernel did not take at once, for want of memory.
+const SUBMITS_MAX: u32 = 1000;
+/// Closes in flight.
 const TABLE_ENTRIES_MAX: usize = 1 << 16;
 
 /// [`Ring`] on io_uring.
@@ -57,7 +61,6 @@ pub struct KernelRing {
     cells: Vec<CellRing>,
     listeners: Vec<Option<Listener>>,
     leases: LeasePool,
-    sends: Table<Sending>,
     closes: Table<Closing>,
     vectors: SpareVectors,
     wake: Arc<EventFd>,
@@ -77,6 +80,22 @@ pub struct KernelRing {
 struct CellRing {
     ring: IoUring,
     buffers: Option<BufferRing>,
+    sends: Sends,
+}
+
+impl CellRing {
+    /// Sees to it that all entries were taken: the sends among them are over.
+    fn settle(&mut self) -> Result<(), RingError> {
+        for _ in 0..SUBMITS_MAX {
+            if self.ring.submission().is_empty() {
+                self.sends.settle();
+                return Ok(());
+            }
+            passable(self.ring.submit().map(drop))?;
+        }
+        let source = io::Error::from_raw_os_error(libc::EAGAIN);
+        Err(RingError::Call { call: "io_uring_enter: nothing is taken", source })
+    }
 }
 
 impl std::fmt::Debug for CellRing {
@@ -125,6 +144,11 @@ const fn user_data(kind: Kind, key: Key) -> u64 {
     (kind as u64) << 56 | key.to_bits()
 }
 
+/// A send is named by its number among those of its cell.
+const fn send_data(number: u32) -> u64 {
+    user_data(Kind::Send, Key { index: number, generation: 0 })
+}
+
 const fn entry_key(entry: Entry) -> Key {
     Key { index: entry.index, generation: entry.generation }
 }
@@ -164,7 +188,6 @@ impl KernelRing {
             cells: Vec::new(),
             listeners: listeners.into_iter().map(Some).collect(),
             leases,
-            sends: Table::new(TABLE_ENTRIES_MAX),
             closes: Table::new(TABLE_ENTRIES_MAX),
             vectors: SpareVectors::default(),
             wake: Arc::new(EventFd(descriptor)),
@@ -189,8 +212,8 @@ impl KernelRing {
     #[inline(always)]
     fn submit(&mut self, number: Cell, entry: &squeue::Entry) -> bool {
         let cell = &mut self.cells[usize::from(number)];
-        // SAFETY: everything an entry points to is owned by `sends`, `receiving` or `listeners` until
-        // its completion is reaped, and those live as long as the ring.
+        // SAFETY: everything an entry points to is owned by `receiving` or `listeners` until its
+        // completion is reaped, or by `sends` until an enter took it, and those live as long as the ring.
         if unsafe { cell.ring.submission().push(entry) }.is_ok() {
             self.counters.submitted += 1;
             return true;
@@ -231,7 +254,7 @@ impl KernelRing {
 
     /// Several spans are one SENDMSG. Says whether it was pushed.
     #[inline(never)]
-    fn push_vectors(&mut self, socket: Socket, token: Token, spans: Spans) -> (Entry, bool) {
+    fn push_vectors(&mut self, socket: Socket, token: Token, spans: Spans) -> bool {
         let mut vectors = self.vectors.take();
         vectors.list.extend(spans.iter().map(|span| libc::iovec {
             iov_base: span.as_ptr().cast_mut().cast(),
@@ -241,12 +264,14 @@ impl KernelRing {
         vectors.header.msg_iovlen = vectors.list.len();
         let header = &raw const vectors.header;
         let bytes = spans.iter().map(|span| span.len() as u32).sum();
-        let entry = self.sends.insert(Sending { token, bytes, spans, vectors: Some(vectors) });
+        let sending = Sending { token, bytes, spans, vectors: Some(vectors) };
+        let number = self.cells[usize::from(socket.cell())].sends.push(sending);
         let sqe = opcode::SendMsg::new(Fixed(socket.slot()), header)
             .flags(SEND_FLAGS as u32)
             .build()
-            .user_data(user_data(Kind::Send, entry_key(entry)));
-        (entry, self.submit(socket.cell(), &sqe))
+            .flags(Flags::SKIP_SUCCESS)
+            .user_data(send_data(number));
+        self.submit(socket.cell(), &sqe)
     }
 
     fn push_close(&mut self, socket: Socket, token: Token, armed: Armed) -> bool {
@@ -299,9 +324,25 @@ impl KernelRing {
                 self.counters.completed += 1;
                 return Some((self.taking as Cell, entry));
             }
+            if cell.ring.submission().cq_overflow() {
+                self.counters.overflows += 1;
+                self.fetch_overflown();
+                continue;
+            }
+            // What a send of it did not take was told by now.
+            self.counters.bytes_sent += cell.sends.release(&mut self.vectors);
             self.taking += 1;
         }
         None
+    }
+
+    /// Moves completions that the kernel kept aside into the queue, which is empty.
+    #[cold]
+    fn fetch_overflown(&mut self) {
+        self.counters.enters += 1;
+        if let Err(error) = self.cells[self.taking].ring.submit() {
+            tracing::debug!(%error, "completions kept aside could not be fetched");
+        }
     }
 
     fn accepted(
@@ -355,20 +396,13 @@ impl KernelRing {
         Some(Completion::Received { token, result, nonempty: cqueue::sock_nonempty(flags) })
     }
 
-    /// A send of several spans, or one that was not whole.
-    #[inline(never)]
-    fn sent_many(&mut self, at: Entry, result: i32) -> Option<Completion> {
-        let Sending { token, bytes, spans, vectors } = self.sends.remove(at)?;
-        if let Some(vectors) = vectors {
-            self.vectors.recycle(vectors);
-        }
-        if result as u32 == bytes {
-            return Some(Completion::Sent { token, bytes });
-        }
+    /// A send that was not whole.
+    #[cold]
+    fn sent_short(&mut self, cell: Cell, number: u32, result: i32) -> Option<Completion> {
         let taken = usize::try_from(result).unwrap_or(0);
-        let unsent = Box::new(without_first(spans, taken));
+        let (token, unsent) = self.cells[usize::from(cell)].sends.cut(number, taken)?;
         let result = if result >= 0 { Ok(taken) } else { Err(failure(-result)) };
-        Some(Completion::SentShort { token, result, unsent })
+        Some(Completion::SentShort { token, result, unsent: Box::new(unsent) })
     }
 
     fn closed(&mut self, key: Key, result: i32) -> Option<Completion> {
@@ -393,7 +427,8 @@ impl KernelRing {
             return Ok(());
         }
         self.counters.enters += 1;
-        passable(ring.submit().map(drop))
+        passable(ring.submit().map(drop))?;
+        self.cells[cell].settle()
     }
 
     fn enter_waiting(&mut self, wait: Wait) -> Result<(), RingError> {
@@ -407,7 +442,8 @@ impl KernelRing {
         let ring = &mut self.cells[0].ring;
         self.counters.overflows += u64::from(ring.submission().cq_overflow());
         let wanted = wait.completions.max(1) as usize;
-        passable(ring.submitter().submit_with_args(wanted, &arguments).map(drop))
+        passable(ring.submitter().submit_with_args(wanted, &arguments).map(drop))?;
+        self.cells[0].settle()
     }
 
     fn arm_wake(&mut self) {
@@ -559,25 +595,28 @@ impl Ring for KernelRing {
     fn send(&mut self, socket: Socket, token: Token, spans: Spans) -> Result<(), Refused> {
         let refused =
             |spans| Refused { op: Op::Send { socket, token, spans }, reason: Refusal::NoRoom };
-        if self.sends.is_full() {
+        let sends = &mut self.cells[usize::from(socket.cell())].sends;
+        if sends.is_full() {
             return Err(refused(spans));
         }
-        let (entry, pushed) = if let [span] = spans.as_slice() {
+        let pushed = if let [span] = spans.as_slice() {
             let (address, bytes) = (span.as_ptr(), span.len() as u32);
-            let entry = self.sends.insert(Sending { token, bytes, spans, vectors: None });
+            let number = sends.push(Sending { token, bytes, spans, vectors: None });
             let sqe = opcode::Send::new(Fixed(socket.slot()), address, bytes)
                 .flags(SEND_FLAGS)
                 .build()
-                .user_data(user_data(Kind::Send, entry_key(entry)));
-            (entry, self.submit(socket.cell(), &sqe))
+                .flags(Flags::SKIP_SUCCESS)
+                .user_data(send_data(number));
+            self.submit(socket.cell(), &sqe)
         } else {
             self.push_vectors(socket, token, spans)
         };
         if pushed {
             return Ok(());
         }
-        let taken_back = self.sends.remove(entry).unwrap_or_default();
-        Err(refused(taken_back.spans))
+        let sends = &mut self.cells[usize::from(socket.cell())].sends;
+        let taken_back = sends.pop(&mut self.vectors);
+        Err(refused(taken_back))
     }
 
     fn enter(&mut self, wait: Wait) -> Result<(), RingError> {
@@ -617,17 +656,7 @@ impl Ring for KernelRing {
                     return Some(Completion::Readable { token: key, more, failure });
                 }
                 Kind::Receive => self.received(key.index as usize, result, entry.flags()),
-                Kind::Send => {
-                    let at = Entry { index: key.index, generation: key.generation };
-                    let Some(send) = self.sends.find(at) else { continue };
-                    let (token, bytes) = (send.token, send.bytes);
-                    if result as u32 != bytes || send.vectors.is_some() {
-                        return self.sent_many(at, result);
-                    }
-                    send.spans = Spans::new();
-                    self.sends.free(at);
-                    return Some(Completion::Sent { token, bytes });
-                }
+                Kind::Send => self.sent_short(cell, key.index, result),
                 Kind::ReceiveMany => {
                     let lease = self.picked(cell, result, entry.flags());
                     match lease {
@@ -710,7 +739,7 @@ impl Ring for KernelRing {
         let (count, bytes) = (self.options.ring_buffers, self.options.ring_buffer_bytes);
         let buffers = BufferRing::register(&submitter, count, bytes)
             .map_err(failed("io_uring_register(PBUF_RING)"))?;
-        self.cells.push(CellRing { ring, buffers: Some(buffers) });
+        self.cells.push(CellRing { ring, buffers: Some(buffers), sends: Sends::default() });
         Ok(number as Cell)
     }
 
@@ -734,12 +763,14 @@ impl Ring for KernelRing {
         let cells: usize = self
             .cells
             .iter()
-            .map(|cell| cell.buffers.as_ref().map_or(0, BufferRing::resident_bytes))
+            .map(|cell| {
+                cell.buffers.as_ref().map_or(0, BufferRing::resident_bytes)
+                    + cell.sends.resident_bytes()
+            })
             .sum();
         cells
             + self.cells.len() * entries as usize
             + self.leases.resident_bytes()
-            + self.sends.resident_bytes()
             + self.closes.resident_bytes()
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! Invariants: an op's completion names the token it was pushed with; a socket has at most one send
 //! and one receive in flight (the shard sees to it); what an op owned comes back with its
-//! completion; an op that was refused was not submitted.
+//! completion; a send that took everything has none; an op that was refused was not submitted.
 //!
 //! This is the only room that knows SQE, CQE, errno and file descriptor.
 #![allow(unsafe_code, reason = "submission entries carry raw pointers to buffers the ring owns")]
@@ -15,6 +15,7 @@
 mod buffers;
 mod kernel;
 mod listener;
+mod sends;
 mod table;
 pub mod trial;
 
@@ -138,7 +139,9 @@ pub enum Op {
         /// The connection.
         token: Token,
     },
-    /// Send the spans in order, without waiting.
+    /// Send the spans in order, without waiting. It is over when the next enter returns; only what it
+    /// did not take is told, in [`Completion::SentShort`], before [`Ring::pop`] says that nothing more
+    /// has arrived.
     Send {
         /// The socket.
         socket: Socket,
@@ -251,13 +254,6 @@ pub enum Completion {
         /// Why; `None` at the end of the stream.
         failure: Option<Failure>,
     },
-    /// A send took everything.
-    Sent {
-        /// The connection.
-        token: Token,
-        /// How many bytes that were.
-        bytes: u32,
-    },
     /// A send did not take everything.
     SentShort {
         /// The connection.
@@ -346,6 +342,8 @@ pub struct RingCounters {
     pub overflows: u64,
     /// Leases that are out.
     pub leases_out: u64,
+    /// Bytes that sends took, as far as what they did not take was told.
+    pub bytes_sent: u64,
 }
 
 /// Wakes a shard that sleeps in [`Ring::enter`], from any thread.
@@ -401,7 +399,8 @@ pub trait Ring {
     /// When the ring cannot go on.
     fn enter(&mut self, wait: Wait) -> Result<(), RingError>;
 
-    /// Takes the next completion that has arrived.
+    /// Takes the next completion that has arrived. `None` says that all were taken that the last enter
+    /// brought.
     fn pop(&mut self) -> Option<Completion>;
 
     /// Gives a lease back.

@@ -1,38 +1,15 @@
-//! Ops in flight that own something: the spans of a send, a socket to be closed.
+//! Ops in flight that own something: a socket to be closed.
 //!
 //! The slot and generation of an entry travel in `user_data`, so a completion finds its entry and a
 //! stale one finds nothing. Entries are reused; a steady state allocates nothing.
 
 use super::{Socket, Token};
-use crate::memory::Spans;
-
-/// What a send in flight owns; a free slot owns nothing.
-#[derive(Debug, Default)]
-pub(super) struct Sending {
-    pub(super) token: Token,
-    /// What the spans have together.
-    pub(super) bytes: u32,
-    pub(super) spans: Spans,
-    pub(super) vectors: Option<Box<Vectors>>,
-}
 
 /// What a close in flight names.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Closing {
     pub(super) token: Token,
     pub(super) socket: Socket,
-}
-
-/// The scatter list of a send of several spans; boxed, because the kernel reads it by address.
-pub(super) struct Vectors {
-    pub(super) header: libc::msghdr,
-    pub(super) list: Vec<libc::iovec>,
-}
-
-impl std::fmt::Debug for Vectors {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Vectors({})", self.list.len())
-    }
 }
 
 /// A slot and its generation.
@@ -99,33 +76,6 @@ impl<T: Default> Table<T> {
 
     pub(super) fn resident_bytes(&self) -> usize {
         self.slots.capacity() * size_of::<(u32, T)>() + self.free.capacity() * 4
-    }
-}
-
-/// Scatter lists to use again.
-#[derive(Debug, Default)]
-pub(super) struct SpareVectors {
-    #[expect(clippy::vec_box, reason = "the kernel reads a list by address while it is in flight")]
-    spare: Vec<Box<Vectors>>,
-}
-
-/// Scatter lists kept for use again.
-const SPARE_VECTORS_MAX: usize = 256;
-
-impl SpareVectors {
-    pub(super) fn take(&mut self) -> Box<Vectors> {
-        self.spare.pop().unwrap_or_else(|| {
-            // SAFETY: `msghdr` is a plain C struct for which all zeroes mean "nothing set".
-            let header = unsafe { std::mem::zeroed() };
-            Box::new(Vectors { header, list: Vec::new() })
-        })
-    }
-
-    pub(super) fn recycle(&mut self, mut vectors: Box<Vectors>) {
-        if self.spare.len() < SPARE_VECTORS_MAX {
-            vectors.list.clear();
-            self.spare.push(vectors);
-        }
     }
 }
 

@@ -8,7 +8,8 @@
 //! connections by generation-checked keys, so what comes late finds nothing. `now`, entropy and
 //! seeds come from outside, so the simulator replays a run exactly.
 //!
-//! Invariants: a socket has at most one receive and one send in flight; nothing is pushed for a
+//! Invariants: a socket has at most one receive and one send in flight; what a send did not take is
+//! known before the next; nothing is pushed for a
 //! connection after its close; a lease is given back in the turn it arrives in; the shard sleeps
 //! only when there is nothing it could do.
 
@@ -68,6 +69,8 @@ pub struct Shard<R: Ring> {
     held: Vec<Key>,
     /// Ops that found no room.
     to_push: VecDeque<Op>,
+    /// Numbers the turns that send, so that a connection sends once in each.
+    sends_of_turn: u16,
     /// Completions of the last turn, by which the next wait is sized.
     last_completions: u32,
     drain_until: Option<Monotonic>,
@@ -100,6 +103,7 @@ impl<R: Ring> Shard<R> {
             to_flush: Vec::new(),
             held: Vec::new(),
             to_push: VecDeque::new(),
+            sends_of_turn: 0,
             last_completions: 0,
             drain_until: None,
             ring,
@@ -125,15 +129,19 @@ impl<R: Ring> Shard<R> {
         self.enter()?;
         self.world.set_now(self.ring.now());
         self.world.counters().turns.add(1);
-        self.route_completions();
+        let took_all = self.route_completions();
         self.receive_mail();
         self.fire_timers();
         self.pass_events();
         self.release_held();
         self.push_waiting_ops();
         self.start_receives();
-        self.fan_out();
-        self.flush_all();
+        if took_all {
+            // Of a send that was not whole we have heard by now.
+            self.sends_of_turn = self.sends_of_turn.wrapping_add(1);
+            self.fan_out();
+            self.flush_all();
+        }
         self.send_mail();
         self.count_ring();
         if let Some(since) = self.world.second_passed() {
@@ -222,24 +230,21 @@ impl<R: Ring> Shard<R> {
         if waits_for_room { next_timer.min(RETRY_WAIT) } else { next_timer }
     }
 
-    fn route_completions(&mut self) {
+    /// Says whether it was all that had arrived.
+    fn route_completions(&mut self) -> bool {
         self.last_completions = 0;
         for _ in 0..COMPLETIONS_PER_TURN {
-            let Some(completion) = self.ring.pop() else { break };
+            let Some(completion) = self.ring.pop() else { return true };
             self.last_completions += 1;
             self.route(completion);
         }
+        false
     }
 
     /// What nearly every completion is; the others are for [`Self::route_rare`].
     #[inline(always)]
     fn route(&mut self, completion: Completion) {
         match completion {
-            Completion::Sent { token, bytes } => {
-                // It owns nothing; the compiler would look what it might own.
-                std::mem::forget(completion);
-                self.on_sent(token, bytes);
-            }
             Completion::ReceivedMany { token, lease, more } => {
                 self.feed(token, lease);
                 if !more {
@@ -292,7 +297,6 @@ impl<R: Ring> Shard<R> {
             Completion::Closed { token, socket } => self.on_closed(token, socket),
             // Mail is looked at in every turn; the others are the frequent ones.
             Completion::Doorbell
-            | Completion::Sent { .. }
             | Completion::ReceivedMany { .. }
             | Completion::Readable { .. }
             | Completion::Received { .. } => {}
@@ -516,6 +520,7 @@ impl<R: Ring> Shard<R> {
         counters.completed.set(ring.completed);
         counters.overflows.set(ring.overflows);
         counters.leases_out.set(ring.leases_out);
+        counters.bytes_out.set(ring.bytes_sent);
         self.world.count_deflate();
     }
 

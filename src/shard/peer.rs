@@ -23,7 +23,6 @@ pub(super) struct Peer {
     /// Receives in a row that came soon after the one before; saturates.
     pub(super) streak: u8,
     pub(super) receiving: bool,
-    pub(super) sending: bool,
     /// The kernel said, or we know, that there may be something to receive.
     pub(super) readable: bool,
     /// The peer closed its half.
@@ -39,6 +38,8 @@ pub(super) struct Peer {
     pub(super) held: bool,
     /// The inbox has something that may be readable now.
     pub(super) inbox_waits: bool,
+    /// The turn, of those that send, in which it last did.
+    pub(super) sent_in: u16,
     pub(super) socket: Socket,
     /// Since when a send makes no progress to speak of, in milliseconds of the monotonic clock; an
     /// even one is made the odd one before it, so that it is never 0.
@@ -67,7 +68,6 @@ impl Peer {
             many_ending: false,
             streak: 0,
             receiving: false,
-            sending: false,
             readable: false,
             ended: false,
             closing: false,
@@ -76,6 +76,7 @@ impl Peer {
             flush_queued: false,
             held: false,
             inbox_waits: false,
+            sent_in: 0,
         }
     }
 
@@ -119,14 +120,16 @@ impl Peer {
             && self.connection.wants_input()
     }
 
-    /// Whether, after a send, there is more to send, to read on or to end.
+    /// Whether, behind what it is sent in this turn, there is more to send, to read on or to end. For
+    /// publications see [`crate::fanout::Pulled::more`].
     #[inline]
     pub(super) fn has_more_to_do(&self) -> bool {
         let connection = &self.connection;
-        connection.subscriptions != crate::fanout::NO_SUBSCRIPTION
-            || connection.stage != Stage::Open
+        connection.stage != Stage::Open
             || !connection.outbox.is_empty()
             || self.inbox_waits
+            // Whether the rest was taken is known in the next turn.
+            || self.resend_since_ms.is_some()
     }
 
     pub(super) const fn armed(&self) -> Armed {

@@ -1,7 +1,8 @@
 //! The sending half of a turn: fan-out, flushing, what a send left over, the end of a connection.
 //!
 //! Everything for one peer leaves in one send: what a short send left, then replies, then
-//! publications pulled from their logs. One send is in flight per socket.
+//! publications pulled from their logs. A socket is sent to once in a turn: what a send did not take is
+//! known in the next.
 
 use super::Shard;
 use crate::connection::Stage;
@@ -37,28 +38,37 @@ impl<R: Ring> Shard<R> {
         self.to_flush = keys;
     }
 
-    /// Sends what a connection has, unless a send is in flight.
+    /// Sends what a connection has, once in a turn.
     #[inline(always)]
     pub(super) fn flush(&mut self, key: Key) {
-        let Self { ring, peers, to_push, .. } = self;
+        let Self { ring, peers, to_flush, to_receive, .. } = self;
         let Some(peer) = peers.get_mut(key) else { return };
         peer.flush_queued = false;
-        if peer.closing || peer.sending || peer.writable_armed {
+        if peer.closing || peer.writable_armed {
             return;
         }
         let connection = &mut peer.connection;
         let has_only_replies = connection.subscriptions == crate::fanout::NO_SUBSCRIPTION
             && connection.stage == Stage::Open
             && connection.transport.is_plain()
-            && peer.resend.is_none()
+            && peer.resend_since_ms.is_none()
+            && peer.sent_in != self.sends_of_turn
             && !connection.outbox.is_empty();
-        if !has_only_replies || !to_push.is_empty() {
+        if !has_only_replies {
             return self.flush_all_kinds(key);
         }
-        peer.sending = true;
+        peer.sent_in = self.sends_of_turn;
         let spans = connection.outbox.take();
         if let Err(refused) = ring.send(peer.socket, key, spans) {
-            to_push.push_back(refused.op);
+            return self.on_send_refused(key, refused.op);
+        }
+        if peer.has_more_to_do() {
+            peer.flush_queued = true;
+            to_flush.push(key);
+        }
+        if peer.may_receive() && !peer.receive_queued {
+            peer.receive_queued = true;
+            to_receive.push_back(key);
         }
     }
 
@@ -72,18 +82,42 @@ impl<R: Ring> Shard<R> {
         if peer.connection.unresolved > 0 && peer.connection.stage == Stage::Open {
             return;
         }
-        let spans = match peer.resend.take() {
-            Some(rest) => *rest,
-            None => self.gather(key),
+        if peer.sent_in == self.sends_of_turn {
+            // What it sends in this turn may turn out short.
+            self.queue_flush(key);
+            return;
+        }
+        let (spans, more) = match peer.resend.take() {
+            Some(rest) => (*rest, true),
+            None => {
+                peer.resend_since_ms = None;
+                self.gather(key)
+            }
         };
         if spans.is_empty() {
             self.on_all_sent(key);
             return;
         }
         let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.sending = true;
-        let socket = peer.socket;
-        self.push(Op::Send { socket, token: key, spans });
+        peer.sent_in = self.sends_of_turn;
+        if let Err(refused) = self.ring.send(peer.socket, key, spans) {
+            return self.on_send_refused(key, refused.op);
+        }
+        if more || peer.has_more_to_do() {
+            self.queue_flush(key);
+        }
+        self.queue_receive(key);
+    }
+
+    /// There was no room for a send: it is for the next turn.
+    #[cold]
+    fn on_send_refused(&mut self, key: Key, op: Op) {
+        let Op::Send { spans, .. } = op else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let stalled_after_ms = peer.on_short_send(0, self.world.now.monotonic);
+        peer.resend = Some(Box::new(spans));
+        self.wheel.bring_forward(key, stalled_after_ms, self.world.now.monotonic);
+        self.queue_flush(key);
     }
 
     /// There is nothing to send.
@@ -98,43 +132,28 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Takes what is to be sent next: replies first, then publications.
-    fn gather(&mut self, key: Key) -> Spans {
-        let Some(peer) = self.peers.get_mut(key) else { return Spans::new() };
+    /// Says whether there is more.
+    fn gather(&mut self, key: Key) -> (Spans, bool) {
+        let Some(peer) = self.peers.get_mut(key) else { return (Spans::new(), false) };
         let connection = &mut peer.connection;
         let mut spans = connection.outbox.take();
+        let mut more = false;
         if connection.outbox.is_empty()
             && connection.subscriptions != crate::fanout::NO_SUBSCRIPTION
         {
             let head = connection.subscriptions;
             let pulled = self.world.hub.fanout().pull(head, &mut spans, PULL_BYTES_MAX);
             self.world.counters().deliveries.add(pulled.publications);
+            more = pulled.more;
             if pulled.fallen {
                 session::on_fallen_behind(connection, &mut self.world.context(key));
                 self.after_session(key);
-                let Some(peer) = self.peers.get_mut(key) else { return spans };
+                let Some(peer) = self.peers.get_mut(key) else { return (spans, more) };
                 spans.extend(peer.connection.outbox.take());
             }
         }
-        let Some(peer) = self.peers.get_mut(key) else { return spans };
-        peer.connection.transport.seal(spans, &mut self.world.arena)
-    }
-
-    #[inline(always)]
-    pub(super) fn on_sent(&mut self, key: Key, bytes: u32) {
-        let Self { peers, world, to_flush, to_receive, .. } = self;
-        let Some(peer) = peers.get_mut(key) else { return };
-        peer.sending = false;
-        peer.resend_since_ms = None;
-        world.counters().bytes_out.add(u64::from(bytes));
-        if peer.has_more_to_do() {
-            if !peer.flush_queued {
-                peer.flush_queued = true;
-                to_flush.push(key);
-            }
-        } else if peer.readable && peer.may_receive() && !peer.receive_queued {
-            peer.receive_queued = true;
-            to_receive.push_back(key);
-        }
+        let Some(peer) = self.peers.get_mut(key) else { return (spans, more) };
+        (peer.connection.transport.seal(spans, &mut self.world.arena), more)
     }
 
     pub(super) fn on_sent_short(
@@ -144,7 +163,9 @@ impl<R: Ring> Shard<R> {
         unsent: Box<Spans>,
     ) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.sending = false;
+        if peer.closing {
+            return;
+        }
         let sent = match result {
             Ok(sent) => sent,
             Err(Failure::WouldBlock) => 0,
@@ -153,7 +174,6 @@ impl<R: Ring> Shard<R> {
                 return;
             }
         };
-        self.world.counters().bytes_out.add(sent as u64);
         let stalled_after_ms = peer.on_short_send(sent, self.world.now.monotonic);
         peer.resend = Some(unsent);
         peer.writable_armed = true;

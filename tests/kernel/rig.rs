@@ -323,16 +323,21 @@ impl Rig {
         wanted: Token,
         spans: Spans,
     ) -> (Result<usize, Failure>, Spans) {
+        let bytes = spans.iter().map(|span| span.len()).sum();
         self.push(Op::Send { socket, token: wanted, spans });
-        self.wait_for("end of the send", |completion| match completion {
-            Completion::Sent { token, bytes } if token == wanted => {
-                Ok((Ok(bytes as usize), Spans::new()))
-            }
+        self.look();
+        self.sent(wanted, bytes)
+    }
+
+    /// What came of a send of `bytes` that was submitted: it is over by now.
+    pub(crate) fn sent(&mut self, wanted: Token, bytes: usize) -> (Result<usize, Failure>, Spans) {
+        let short = self.find(|completion| match completion {
             Completion::SentShort { token, result, unsent } if token == wanted => {
                 Ok((result, *unsent))
             }
             other => Err(other),
-        })
+        });
+        short.unwrap_or((Ok(bytes), Spans::new()))
     }
 
     /// From where a socket's peer connected.

@@ -155,12 +155,8 @@ fn many_sends_of_one_turn_each_reach_their_peer() {
         pieces.push(Span::from_payload(shared.clone()));
         rig.push(Op::Send { socket: *socket, token: *token, spans: pieces });
     }
-    for (number, (peer, _, wanted)) in connections.iter_mut().enumerate() {
-        let bytes = rig.wait_for("end of a send", |completion| match completion {
-            Completion::Sent { token, bytes } if token == *wanted => Ok(bytes),
-            other => Err(other),
-        });
-        assert_eq!(bytes, 501);
+    rig.look();
+    for (number, (peer, ..)) in connections.iter_mut().enumerate() {
         let mut read = vec![0; 501];
         peer.read_exact(&mut read).unwrap();
         assert_eq!((read[0], &read[1..]), (number as u8, &pattern(8, 500)[..]));
@@ -212,11 +208,8 @@ fn both_directions_at_once() {
     rig.push(Op::Send { socket, token, spans: spans(&[&outbound]) });
     let received = rig.receive_exactly(socket, token, inbound.len());
     assert!(received == inbound);
-    let unsent = rig.wait_for("end of the send", |completion| match completion {
-        Completion::Sent { .. } => Ok(Spans::new()),
-        Completion::SentShort { result: Ok(_), unsent, .. } => Ok(*unsent),
-        other => Err(other),
-    });
+    let (result, unsent) = rig.sent(token, outbound.len());
+    assert!(result.is_ok());
     send_rest(&mut rig, socket, token, unsent);
     writing.join().unwrap();
     assert!(reading.join().unwrap() == outbound);

@@ -62,6 +62,8 @@ pub(crate) struct RingState {
     leases: LeasePool,
     bell: Arc<Bell>,
     pub(crate) counters: RingCounters,
+    /// Sends that took everything, which no completion tells.
+    pub(crate) whole_sends: u64,
     next_uid: u64,
 }
 
@@ -115,6 +117,7 @@ impl RingState {
             leases: LeasePool::new(leases, LEASE_BYTES),
             bell: Arc::default(),
             counters: RingCounters::default(),
+            whole_sends: 0,
             next_uid: 0,
         };
         state.open_cell();

@@ -228,13 +228,19 @@ impl Core {
             }
         };
         let taken = result.unwrap_or(0);
-        let completion = if taken == total {
-            Completion::Sent { token, bytes: total as u32 }
+        let slot = self.rings[shard].slot(socket);
+        let about = Some((socket.cell(), socket.slot(), slot.uid));
+        slot.sending = taken < total;
+        let state = &mut self.rings[shard];
+        state.counters.bytes_sent += taken as u64;
+        if taken == total {
+            state.whole_sends += 1;
         } else {
+            // It is told in the enter that submitted it, whatever else of the socket is late.
             let unsent = Box::new(without_first(spans, taken));
-            Completion::SentShort { token, result, unsent }
-        };
-        self.finish(shard, socket, completion);
+            let completion = Completion::SentShort { token, result, unsent };
+            state.arrived.push_back(Queued { completion, about });
+        }
     }
 
     fn close(&mut self, shard: usize, socket: Socket, token: Token) {
@@ -415,7 +421,7 @@ impl Core {
                 Completion::ReceiveManyEnded { .. } => slot.armed.receive_many = false,
                 Completion::Writable { .. } => slot.armed.writable = false,
                 Completion::Received { .. } => slot.receiving = false,
-                Completion::Sent { .. } | Completion::SentShort { .. } => slot.sending = false,
+                Completion::SentShort { .. } => slot.sending = false,
                 _ => {}
             }
         }
@@ -439,7 +445,6 @@ fn mark(completion: &Completion) -> u64 {
             (5, *token, result.as_ref().map_or(u64::MAX, |lease| lease.filled().len() as u64))
         }
         Completion::ReceivedMany { token, more, .. } => (6, *token, u64::from(*more)),
-        Completion::Sent { token, bytes } => (7, *token, u64::from(*bytes)),
         Completion::SentShort { token, result, .. } => {
             (12, *token, result.map_or(u64::MAX, |sent| sent as u64))
         }
