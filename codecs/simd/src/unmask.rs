@@ -247,22 +247,43 @@ mod x86 {
     fn kernel_into(source: &[u8], target: &mut [u8], key: [u8; 4]) -> Ascii {
         let key_lanes = _mm256_set1_epi32(i32::from_ne_bytes(key));
         let mut seen = _mm256_setzero_si256();
-        let (sources, tail) = source.as_chunks::<32>();
-        let (targets, target_tail) = target.as_chunks_mut::<32>();
-        for (from, to) in sources.iter().zip(targets) {
-            // SAFETY: the address is that of a `&[u8; 32]`, so 32 bytes are readable and initialised;
-            // the unaligned load asks for no alignment.
-            // JUSTIFICATION: the vector load has no safe form on slices.
-            let value = unsafe { _mm256_loadu_si256(from.as_ptr().cast()) };
-            let value = _mm256_xor_si256(value, key_lanes);
-            seen = _mm256_or_si256(seen, value);
-            // SAFETY: the address is that of a `&mut [u8; 32]`, exclusively borrowed for this step; the
-            // unaligned store asks for no alignment.
-            // JUSTIFICATION: the vector store has no safe form on slices.
-            unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), value) };
+        let (blocks, rest) = source.as_chunks::<128>();
+        let (target_blocks, target_rest) = target.as_chunks_mut::<128>();
+        for (block, target_block) in blocks.iter().zip(target_blocks) {
+            let (lanes, target_lanes) =
+                (block.as_chunks::<32>().0, target_block.as_chunks_mut::<32>().0);
+            for (from, to) in lanes.iter().zip(target_lanes) {
+                seen = _mm256_or_si256(seen, lane_into(from, to, key_lanes));
+            }
         }
-        let lanes = if _mm256_movemask_epi8(seen) == 0 { Ascii::All } else { Ascii::No };
-        lanes.and(super::unmask_into_portable(tail, target_tail, key))
+        let (lanes, target_lanes) = (rest.as_chunks::<32>().0, target_rest.as_chunks_mut::<32>().0);
+        for (from, to) in lanes.iter().zip(target_lanes) {
+            seen = _mm256_or_si256(seen, lane_into(from, to, key_lanes));
+        }
+        // The last lane may overlap the one before, where both say the same.
+        if !source.len().is_multiple_of(32)
+            && let (Some(from), Some(to)) = (source.last_chunk(), target.last_chunk_mut())
+        {
+            let behind = i32::from_ne_bytes(super::rotated(key, source.len()));
+            seen = _mm256_or_si256(seen, lane_into(from, to, _mm256_set1_epi32(behind)));
+        }
+        if _mm256_movemask_epi8(seen) == 0 { Ascii::All } else { Ascii::No }
+    }
+
+    /// XORs 32 bytes into another place and gives what they are then.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn lane_into(from: &[u8; 32], to: &mut [u8; 32], key_lanes: __m256i) -> __m256i {
+        // SAFETY: the address is that of a `&[u8; 32]`, so 32 bytes are readable and initialised; the
+        // unaligned load asks for no alignment.
+        // JUSTIFICATION: the vector load has no safe form on slices.
+        let value = unsafe { _mm256_loadu_si256(from.as_ptr().cast()) };
+        let value = _mm256_xor_si256(value, key_lanes);
+        // SAFETY: the address is that of a `&mut [u8; 32]`, exclusively borrowed for this step; the
+        // unaligned store asks for no alignment.
+        // JUSTIFICATION: the vector store has no safe form on slices.
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), value) };
+        value
     }
 
     /// XORs 32 bytes and gives what they are then.
