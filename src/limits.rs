@@ -58,7 +58,7 @@ pub const SINKS_PER_TURN: usize = 1024;
 /// at a place at most so far ahead of the replica was there on another shard.
 pub const REPLICA_LAG_MAX: u64 = (MAILBOX_MESSAGES + OUTBOUND_MESSAGES_HIGH) as u64;
 /// Completions routed in one turn.
-pub const COMPLETIONS_PER_TURN: usize = 8192;
+pub const COMPLETIONS_PER_TURN: u32 = 8192;
 /// Receives started in one turn.
 pub const RECEIVES_PER_TURN: usize = 128;
 

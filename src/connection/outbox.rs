@@ -25,8 +25,9 @@ impl Outbox {
         if self.spans.last_mut().is_some_and(|last| last.try_join(&span)) {
             return;
         }
-        if self.spans.is_empty() {
-            self.spans = Spans::from_buf([span]);
+        if self.spans.is_empty() && !self.spans.spilled() {
+            // It owns nothing; the compiler would look what it might own.
+            std::mem::forget(std::mem::replace(&mut self.spans, Spans::from_buf([span])));
         } else {
             self.spans.push(span);
             if self.spans.len() >= OUTBOX_SPANS_LOOSE_MAX {

@@ -178,6 +178,13 @@ impl Span {
         self.length == 0
     }
 
+    /// Where the bytes begin, for the ring to hand to the kernel.
+    #[inline(always)]
+    #[must_use]
+    pub fn address(&self) -> *const u8 {
+        self.block.0.0.as_ptr().cast::<u8>().wrapping_add(self.start as usize)
+    }
+
     /// Leaves out the first `count` bytes.
     ///
     /// # Panics

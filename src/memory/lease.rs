@@ -7,6 +7,7 @@
 
 use std::cell::UnsafeCell;
 use std::fmt;
+use std::ptr::NonNull;
 use std::rc::Rc;
 
 /// The memory of a pool, shared by its leases.
@@ -17,17 +18,34 @@ struct Region {
     stride: usize,
 }
 
+impl Region {
+    /// Where buffer `index` begins; the pool has as many as were allocated.
+    #[inline(always)]
+    fn begin_of(&self, index: u16) -> NonNull<u8> {
+        let first = NonNull::from_ref(&*self.bytes).cast::<u8>();
+        // SAFETY: callers have looked the index up in the pool's list of its buffers, and the region was
+        // allocated with `stride` bytes, `lease_bytes` among them, for each of these.
+        unsafe { first.add(usize::from(index) * self.stride) }
+    }
+}
+
 /// Between two leases: their beginnings, which every message touches, must not all fall into the
 /// same few sets of a cache, as they would a power of two apart.
 const STAGGER_BYTES: usize = 5 * 64;
 
 /// A receive buffer on loan.
 pub struct Lease {
+    /// Where its bytes begin in the region, which it keeps.
+    bytes: NonNull<u8>,
     region: Rc<Region>,
-    index: u16,
-    /// How many of its bytes hold received data.
+    /// How many of its bytes hold received data; at most as many as it has.
     filled: u32,
+    index: u16,
+    pool: PoolId,
 }
+
+/// Tells pools apart that leases go back to.
+pub type PoolId = u16;
 
 impl Lease {
     /// Which buffer of its pool this is.
@@ -36,29 +54,42 @@ impl Lease {
         self.index
     }
 
+    /// Which pool it goes back to, as that was told at its making.
+    #[must_use]
+    pub const fn pool(&self) -> PoolId {
+        self.pool
+    }
+
+    /// Where its bytes begin, for the ring to hand to the kernel.
+    #[must_use]
+    pub const fn address(&self) -> *mut u8 {
+        self.bytes.as_ptr()
+    }
+
     /// The received bytes.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn filled(&self) -> &[u8] {
-        &self.all()[..self.filled as usize]
+        // SAFETY: `filled` is at most the size of the lease; for the rest as in `space_mut`, with the
+        // shared borrow of `self` keeping writers away.
+        unsafe { std::slice::from_raw_parts(self.bytes.as_ptr(), self.filled as usize) }
     }
 
     /// The received bytes, to be changed in place.
-    #[inline]
+    #[inline(always)]
     pub fn filled_mut(&mut self) -> &mut [u8] {
-        let filled = self.filled as usize;
-        &mut self.space_mut()[..filled]
+        // SAFETY: `filled` is at most the size of the lease; for the rest as in `space_mut`.
+        unsafe { std::slice::from_raw_parts_mut(self.bytes.as_ptr(), self.filled as usize) }
     }
 
     /// All bytes, to be written to.
     #[inline]
     pub fn space_mut(&mut self) -> &mut [u8] {
-        let start = self.start();
-        let cells = &self.region.bytes[start..start + self.region.lease_bytes];
-        let pointer = cells.as_ptr().cast::<u8>().cast_mut();
-        // SAFETY: the range belongs to this lease alone: the pool lends each index once until it is
-        // given back, a `Lease` cannot be cloned, and the borrow of `self` is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(pointer, cells.len()) }
+        // SAFETY: the pool checked that so many bytes from here on are the region's, which lives as long
+        // as this lease. They belong to it alone: the pool lends each index once until it is given back,
+        // a `Lease` cannot be cloned, and the borrow of `self` is exclusive. They are in an `UnsafeCell`
+        // and were zeroed at first, so they may be written and are initialised.
+        unsafe { std::slice::from_raw_parts_mut(self.bytes.as_ptr(), self.region.lease_bytes) }
     }
 
     /// Says that the first `count` bytes hold received data.
@@ -70,17 +101,6 @@ impl Lease {
         assert!(count <= self.region.lease_bytes, "a lease holds no more than its size");
         self.filled = count as u32;
     }
-
-    fn all(&self) -> &[u8] {
-        let start = self.start();
-        let cells = &self.region.bytes[start..start + self.region.lease_bytes];
-        // SAFETY: as in `space_mut`; the shared borrow of `self` keeps writers away.
-        unsafe { std::slice::from_raw_parts(cells.as_ptr().cast::<u8>(), cells.len()) }
-    }
-
-    fn start(&self) -> usize {
-        usize::from(self.index) * self.region.stride
-    }
 }
 
 impl fmt::Debug for Lease {
@@ -91,6 +111,7 @@ impl fmt::Debug for Lease {
 
 /// A fixed number of equal receive buffers.
 pub struct LeasePool {
+    id: PoolId,
     region: Rc<Region>,
     free: Vec<u16>,
     /// Which buffers are out.
@@ -99,13 +120,14 @@ pub struct LeasePool {
 }
 
 impl LeasePool {
-    /// A pool of `count` buffers of `lease_bytes` each.
+    /// A pool of `count` buffers of `lease_bytes` each; its leases say `id`.
     #[must_use]
-    pub fn new(count: u16, lease_bytes: usize) -> Self {
+    pub fn new(id: PoolId, count: u16, lease_bytes: usize) -> Self {
         let stride = lease_bytes + STAGGER_BYTES;
         let total = usize::from(count) * stride;
         let bytes = (0..total).map(|_| UnsafeCell::new(0)).collect();
         Self {
+            id,
             region: Rc::new(Region { bytes, lease_bytes, stride }),
             free: (0..count).rev().collect(),
             lent: vec![false; usize::from(count)],
@@ -124,13 +146,30 @@ impl LeasePool {
     ///
     /// # Panics
     /// When it is out already.
-    #[inline]
+    #[inline(always)]
     pub fn lend_index(&mut self, index: u16) -> Lease {
         let lent = &mut self.lent[usize::from(index)];
         assert!(!*lent, "lease {index} is out already");
         *lent = true;
         self.outstanding += 1;
-        Lease { region: Rc::clone(&self.region), index, filled: 0 }
+        let bytes = self.region.begin_of(index);
+        Lease { bytes, region: Rc::clone(&self.region), filled: 0, index, pool: self.id }
+    }
+
+    /// Lets `read` see the first `filled` bytes of the buffer that the kernel picked, which is not lent for
+    /// it: it stays the ring's.
+    ///
+    /// # Panics
+    /// When it is out, or smaller than that.
+    #[inline(always)]
+    pub fn read_index<T>(&mut self, index: u16, filled: usize, read: impl FnOnce(&[u8]) -> T) -> T {
+        assert!(!self.lent[usize::from(index)], "lease {index} is out");
+        assert!(filled <= self.region.lease_bytes, "a lease holds no more than its size");
+        let bytes = self.region.begin_of(index).as_ptr();
+        // SAFETY: so many bytes from here on are the region's, in an `UnsafeCell` and zeroed at first. No
+        // `Lease` names them, as was just seen, and none is made meanwhile, because `self` is borrowed
+        // exclusively; the kernel writes to a buffer that it picked only when it is offered again.
+        read(unsafe { std::slice::from_raw_parts(bytes, filled) })
     }
 
     /// Takes every free buffer out of the pool, for the kernel to pick from: from now on they are
@@ -171,13 +210,6 @@ impl LeasePool {
         lease.index
     }
 
-    /// Whether the lease is one of this pool's.
-    #[inline]
-    #[must_use]
-    pub fn owns(&self, lease: &Lease) -> bool {
-        Rc::ptr_eq(&self.region, &lease.region)
-    }
-
     /// Buffers that are out.
     #[must_use]
     pub const fn outstanding(&self) -> usize {
@@ -199,8 +231,8 @@ impl LeasePool {
     /// Where buffer `index` begins, for the ring to hand to the kernel.
     #[must_use]
     pub fn address(&self, index: u16) -> *mut u8 {
-        let start = usize::from(index) * self.region.stride;
-        self.region.bytes[start..].as_ptr().cast::<u8>().cast_mut()
+        assert!(usize::from(index) < self.lent.len(), "a buffer of the pool");
+        self.region.begin_of(index).as_ptr()
     }
 
     /// Bytes of the whole pool.
@@ -222,7 +254,7 @@ mod tests {
 
     #[test]
     fn leases_do_not_share_bytes() {
-        let mut pool = LeasePool::new(2, 4);
+        let mut pool = LeasePool::new(0, 2, 4);
         let mut first = pool.lend().expect("free");
         let mut second = pool.lend().expect("free");
         assert!(pool.lend().is_none());
@@ -239,15 +271,15 @@ mod tests {
     #[test]
     #[should_panic(expected = "its own pool")]
     fn a_foreign_lease_is_refused() {
-        let mut pool = LeasePool::new(1, 4);
-        let lease = LeasePool::new(1, 4).lend().expect("free");
+        let mut pool = LeasePool::new(0, 1, 4);
+        let lease = LeasePool::new(0, 1, 4).lend().expect("free");
         pool.take_back(lease);
     }
 
     #[test]
     #[should_panic(expected = "out already")]
     fn the_kernel_cannot_pick_a_lease_that_is_out() {
-        let mut pool = LeasePool::new(1, 4);
+        let mut pool = LeasePool::new(0, 1, 4);
         let _held = pool.lend_index(0);
         let _again = pool.lend_index(0);
     }

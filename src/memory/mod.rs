@@ -17,7 +17,7 @@ pub mod slab;
 
 pub use block::{Arena, BlockPool, BlockWriter, Payload, Span, SpanBlock, without_first};
 pub use counting::{Counting, allocations};
-pub use lease::{Lease, LeasePool};
+pub use lease::{Lease, LeasePool, PoolId};
 pub use slab::{Key, Slab};
 
 /// What a send is made of: most are one span.

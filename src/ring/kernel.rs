@@ -6,6 +6,7 @@
 //! nothing) or a slot of the [`Table`] of what ops own.
 
 use super::buffers::{BufferRing, GROUP};
+use super::entry::{self, SEND_FLAGS};
 use super::listener::Listener;
 use super::sends::{Sending, Sends, SpareVectors};
 use super::table::{Closing, Entry, Table};
@@ -13,7 +14,7 @@ use super::{
     AcceptCount, Armed, Cell, Completion, Doorbell, Failure, ListenerId, Op, Refusal, Refused,
     Ring, RingCounters, RingError, Socket, Token, Wait,
 };
-use crate::memory::{Key, Lease, LeasePool, Spans};
+use crate::memory::{Key, Lease, LeasePool, PoolId, Spans};
 use crate::time::{Monotonic, Now, Wall};
 use io_uring::squeue::Flags;
 use io_uring::types::{DestinationSlot, Fd, Fixed, SubmitArgs, Timespec};
@@ -46,9 +47,8 @@ pub struct Options {
     pub ring_buffer_bytes: usize,
 }
 
-/// Nothing waits in the kernel: a send is over when its submission is. One that does not take all is
-/// a failure (MSG_WAITALL), and only failures are told (IOSQE_CQE_SKIP_SUCCESS).
-const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+/// The pool of leases that are lent to a receive; the others are a cell's, and say which.
+const LENT: PoolId = 0;
 /// Tries to submit what the kernel did not take at once, for want of memory.
 const SUBMITS_MAX: u32 = 1000;
 /// Closes in flight.
@@ -66,6 +66,8 @@ pub struct KernelRing {
     wake: Arc<EventFd>,
     /// The cell whose completions are taken next; past the last when all were.
     taking: usize,
+    /// An entry that was taken and is still to be told.
+    looked_at: Option<cqueue::Entry>,
     /// The second half of what one entry said.
     also: Option<Completion>,
     /// Receives in flight, by the index of their lease.
@@ -79,11 +81,35 @@ pub struct KernelRing {
 /// One ring. The io_uring is declared before the buffers it was told of, so it is dropped first.
 struct CellRing {
     ring: IoUring,
-    buffers: Option<BufferRing>,
+    buffers: BufferRing,
     sends: Sends,
 }
 
 impl CellRing {
+    /// Puts an entry in the submission queue, entering the kernel once when it is full.
+    #[inline(always)]
+    fn submit(&mut self, entry: &squeue::Entry, counters: &mut RingCounters) -> bool {
+        let mut queue = self.ring.submission();
+        if queue.is_full() {
+            drop(queue);
+            self.submit_now(counters);
+            queue = self.ring.submission();
+        }
+        // SAFETY: everything an entry points to is owned by `receiving` or `listeners` until its
+        // completion is reaped, or by `sends` until an enter took it, and those live as long as the ring.
+        let pushed = unsafe { queue.push(entry) }.is_ok();
+        counters.submitted += u64::from(pushed);
+        pushed
+    }
+
+    #[cold]
+    fn submit_now(&mut self, counters: &mut RingCounters) {
+        counters.enters += 1;
+        if let Err(error) = self.ring.submit() {
+            tracing::debug!(%error, "a full submission queue could not be submitted");
+        }
+    }
+
     /// Sees to it that all entries were taken: the sends among them are over.
     fn settle(&mut self) -> Result<(), RingError> {
         for _ in 0..SUBMITS_MAX {
@@ -181,7 +207,7 @@ impl KernelRing {
     pub fn new(options: Options, listeners: Vec<Listener>) -> Result<Self, RingError> {
         let descriptor = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| RingError::Call { call: "eventfd", source: error.into() })?;
-        let leases = LeasePool::new(options.leases, options.lease_bytes);
+        let leases = LeasePool::new(LENT, options.leases, options.lease_bytes);
         let options_leases = options.leases;
         let mut ring = Self {
             options,
@@ -192,6 +218,7 @@ impl KernelRing {
             vectors: SpareVectors::default(),
             wake: Arc::new(EventFd(descriptor)),
             taking: 0,
+            looked_at: None,
             also: None,
             receiving: (0..options_leases).map(|_| None).collect(),
             started: Instant::now(),
@@ -211,27 +238,7 @@ impl KernelRing {
     /// Puts an entry in a cell's submission queue, entering the kernel once when it is full.
     #[inline(always)]
     fn submit(&mut self, number: Cell, entry: &squeue::Entry) -> bool {
-        let cell = &mut self.cells[usize::from(number)];
-        // SAFETY: everything an entry points to is owned by `receiving` or `listeners` until its
-        // completion is reaped, or by `sends` until an enter took it, and those live as long as the ring.
-        if unsafe { cell.ring.submission().push(entry) }.is_ok() {
-            self.counters.submitted += 1;
-            return true;
-        }
-        self.submit_full(usize::from(number), entry)
-    }
-
-    #[cold]
-    fn submit_full(&mut self, cell: usize, entry: &squeue::Entry) -> bool {
-        let ring = &mut self.cells[cell].ring;
-        self.counters.enters += 1;
-        if let Err(error) = ring.submit() {
-            tracing::debug!(%error, "a full submission queue could not be submitted");
-        }
-        // SAFETY: as in `submit`.
-        let pushed = unsafe { ring.submission().push(entry) }.is_ok();
-        self.counters.submitted += u64::from(pushed);
-        pushed
+        self.cells[usize::from(number)].submit(entry, &mut self.counters)
     }
 
     /// Puts two linked entries in a cell's submission queue, or neither.
@@ -257,7 +264,7 @@ impl KernelRing {
     fn push_vectors(&mut self, socket: Socket, token: Token, spans: Spans) -> bool {
         let mut vectors = self.vectors.take();
         vectors.list.extend(spans.iter().map(|span| libc::iovec {
-            iov_base: span.as_ptr().cast_mut().cast(),
+            iov_base: span.address().cast_mut().cast(),
             iov_len: span.len(),
         }));
         vectors.header.msg_iov = vectors.list.as_mut_ptr();
@@ -313,12 +320,18 @@ impl KernelRing {
 
     /// Whether every completion that is there was taken.
     fn is_drained(&mut self) -> bool {
-        self.also.is_none() && self.cells.iter_mut().all(|cell| cell.ring.completion().is_empty())
+        self.also.is_none()
+            && self.looked_at.is_none()
+            && self.cells.iter_mut().all(|cell| cell.ring.completion().is_empty())
     }
 
     /// The next completion of the cell that is taken from, or of one behind it.
     #[inline(always)]
     fn take(&mut self) -> Option<(Cell, cqueue::Entry)> {
+        if let Some(entry) = self.looked_at.take() {
+            self.counters.completed += 1;
+            return Some((self.taking as Cell, entry));
+        }
         while let Some(cell) = self.cells.get_mut(self.taking) {
             if let Some(entry) = cell.ring.completion().next() {
                 self.counters.completed += 1;
@@ -366,7 +379,7 @@ impl KernelRing {
     #[inline(always)]
     fn picked(&mut self, cell: Cell, result: i32, flags: u32) -> Option<Lease> {
         let index = cqueue::buffer_select(flags)?;
-        let buffers = self.cells[usize::from(cell)].buffers.as_mut()?;
+        let buffers = &mut self.cells[usize::from(cell)].buffers;
         Some(buffers.picked(index, usize::try_from(result).unwrap_or(0)))
     }
 
@@ -595,19 +608,15 @@ impl Ring for KernelRing {
     fn send(&mut self, socket: Socket, token: Token, spans: Spans) -> Result<(), Refused> {
         let refused =
             |spans| Refused { op: Op::Send { socket, token, spans }, reason: Refusal::NoRoom };
-        let sends = &mut self.cells[usize::from(socket.cell())].sends;
-        if sends.is_full() {
+        let cell = &mut self.cells[usize::from(socket.cell())];
+        if cell.sends.is_full() {
             return Err(refused(spans));
         }
         let pushed = if let [span] = spans.as_slice() {
-            let (address, bytes) = (span.as_ptr(), span.len() as u32);
-            let number = sends.push(Sending { token, bytes, spans, vectors: None });
-            let sqe = opcode::Send::new(Fixed(socket.slot()), address, bytes)
-                .flags(SEND_FLAGS)
-                .build()
-                .flags(Flags::SKIP_SUCCESS)
-                .user_data(send_data(number));
-            self.submit(socket.cell(), &sqe)
+            let (address, bytes) = (span.address(), span.len() as u32);
+            let number = cell.sends.push(Sending { token, bytes, spans, vectors: None });
+            let sqe = entry::send(socket.slot(), address, bytes, send_data(number));
+            cell.submit(&sqe, &mut self.counters)
         } else {
             self.push_vectors(socket, token, spans)
         };
@@ -642,6 +651,36 @@ impl Ring for KernelRing {
     }
 
     #[inline(always)]
+    fn answer_received(&mut self, most: u32, mut answer: impl FnMut(Token, &[u8]) -> bool) -> u32 {
+        if self.looked_at.is_some() {
+            return 0;
+        }
+        let Some(cell) = self.cells.get_mut(self.taking) else { return 0 };
+        let mut queue = cell.ring.completion();
+        let mut answered = 0;
+        while answered < most
+            && let Some(entry) = queue.next()
+        {
+            let (data, flags) = (entry.user_data(), entry.flags());
+            let goes_on = data >> 56 == Kind::ReceiveMany as u64 && cqueue::more(flags);
+            let done = goes_on
+                && entry.result() > 0
+                && cqueue::buffer_select(flags).is_some_and(|index| {
+                    let read = |bytes: &[u8]| answer(Key::from_bits(data), bytes);
+                    cell.buffers.read(index, entry.result() as usize, read)
+                });
+            if !done {
+                self.looked_at = Some(entry);
+                break;
+            }
+            answered += 1;
+        }
+        drop(queue);
+        cell.buffers.publish();
+        self.counters.completed += u64::from(answered);
+        answered
+    }
+
     fn pop(&mut self) -> Option<Completion> {
         if self.also.is_some() {
             return self.also.take();
@@ -691,19 +730,10 @@ impl Ring for KernelRing {
 
     #[inline(always)]
     fn release(&mut self, lease: Lease) {
-        if self.leases.owns(&lease) {
-            self.leases.take_back(lease);
-            return;
+        match usize::from(lease.pool()) {
+            0 => self.leases.take_back(lease),
+            cell => self.cells[cell - 1].buffers.give_back(lease),
         }
-        for cell in &mut self.cells {
-            if let Some(buffers) = &mut cell.buffers
-                && buffers.owns(&lease)
-            {
-                return buffers.give_back(lease);
-            }
-        }
-        // Every lease that a ring hands out is of its pool or of one of its buffer rings.
-        unreachable!("a lease of this ring");
     }
 
     fn now(&self) -> Now {
@@ -737,9 +767,9 @@ impl Ring for KernelRing {
                 .map_err(failed("io_uring_register(EVENTFD)"))?;
         }
         let (count, bytes) = (self.options.ring_buffers, self.options.ring_buffer_bytes);
-        let buffers = BufferRing::register(&submitter, count, bytes)
+        let buffers = BufferRing::register(&submitter, number as PoolId + 1, count, bytes)
             .map_err(failed("io_uring_register(PBUF_RING)"))?;
-        self.cells.push(CellRing { ring, buffers: Some(buffers), sends: Sends::default() });
+        self.cells.push(CellRing { ring, buffers, sends: Sends::default() });
         Ok(number as Cell)
     }
 
@@ -748,12 +778,7 @@ impl Ring for KernelRing {
     }
 
     fn counters(&self) -> RingCounters {
-        let picked: usize = self
-            .cells
-            .iter()
-            .filter_map(|cell| cell.buffers.as_ref())
-            .map(BufferRing::outstanding)
-            .sum();
+        let picked: usize = self.cells.iter().map(|cell| cell.buffers.outstanding()).sum();
         let leases_out = (self.leases.outstanding() + picked) as u64;
         RingCounters { leases_out, ..self.counters }
     }
@@ -763,10 +788,7 @@ impl Ring for KernelRing {
         let cells: usize = self
             .cells
             .iter()
-            .map(|cell| {
-                cell.buffers.as_ref().map_or(0, BufferRing::resident_bytes)
-                    + cell.sends.resident_bytes()
-            })
+            .map(|cell| cell.buffers.resident_bytes() + cell.sends.resident_bytes())
             .sum();
         cells
             + self.cells.len() * entries as usize
@@ -779,10 +801,7 @@ impl Drop for KernelRing {
     fn drop(&mut self) {
         // The kernel may still write into leases of receives in flight; closing the rings first
         // ends that (fields would drop in order, but the order is stated here).
-        for cell in self.cells.drain(..) {
-            drop(cell.ring);
-            drop(cell.buffers);
-        }
+        self.cells.clear();
     }
 }
 

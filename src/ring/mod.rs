@@ -13,6 +13,7 @@
 #![allow(unsafe_code, reason = "submission entries carry raw pointers to buffers the ring owns")]
 
 mod buffers;
+mod entry;
 mod kernel;
 mod listener;
 mod sends;
@@ -398,6 +399,14 @@ pub trait Ring {
     /// # Errors
     /// When the ring cannot go on.
     fn enter(&mut self, wait: Wait) -> Result<(), RingError>;
+
+    /// Lets `answer` see what multishot receives brought, as long as they are what comes next and it says
+    /// that it needs the bytes no more; at most `most` of them. Says how many that were. What `answer`
+    /// did not want is next for [`Self::pop`], to which a ring may leave them all.
+    fn answer_received(&mut self, most: u32, answer: impl FnMut(Token, &[u8]) -> bool) -> u32 {
+        let (_, _) = (most, answer);
+        0
+    }
 
     /// Takes the next completion that has arrived. `None` says that all were taken that the last enter
     /// brought.

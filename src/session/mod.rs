@@ -92,12 +92,21 @@ pub fn answer(
     counters: &Counters,
     settings: &Settings,
 ) -> usize {
-    match connection.protocol {
-        Protocol::WebSocket(_) => {
-            websocket::echo_whole(connection, input, arena, counters, settings)
-        }
-        _ => 0,
+    if !matches!(connection.protocol, Protocol::WebSocket(_)) {
+        return 0;
     }
+    let mut consumed = websocket::echo_whole(connection, input, arena, counters, settings);
+    if consumed == 0 {
+        return 0;
+    }
+    while consumed < input.len() {
+        let rest = &input[consumed..];
+        match websocket::echo_whole(connection, rest, arena, counters, settings) {
+            0 => break,
+            bytes => consumed += bytes,
+        }
+    }
+    consumed
 }
 
 /// Reads `input`, which arrived and was not consumed; says how much of it was.

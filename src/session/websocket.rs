@@ -106,9 +106,9 @@ pub(super) fn receive_whole(
     consumed
 }
 
-/// Echoes the whole messages at the beginning of `input`, which concern nobody but their sender. Says
-/// how much that was: nothing where the session is another one.
-#[inline]
+/// Echoes the message that is whole at the beginning of `input`, which concerns nobody but its sender.
+/// Says how long its frame was: nothing where there is none, or the session is another one.
+#[inline(never)]
 pub(super) fn echo_whole(
     connection: &mut Connection,
     input: &[u8],
@@ -118,30 +118,28 @@ pub(super) fn echo_whole(
 ) -> usize {
     let limits =
         Limits { message_bytes_max: settings.websocket_message_bytes_max, ..Limits::default() };
-    let mut consumed = 0;
-    while consumed < input.len() && connection.stage == Stage::Open && connection.wants_input() {
-        let Protocol::WebSocket(state) = &mut connection.protocol else { break };
-        let answers_plainly = state.format.is_none() && state.deflate.is_none();
-        if !answers_plainly || state.close != CloseState::Open {
-            break;
-        }
-        let mut reply = None;
-        let place = |kind, masked: Masked<'_>| {
-            let (header, length) = frame_header(opcode_of(kind), masked.len());
-            // Unmasked on its way into the reply.
-            reply = arena.append_framed_by(&header, length, masked.len(), |body| {
-                masked.unmask_into(body, kind)
-            });
-            reply.is_some()
-        };
-        let read = state.decoder.receive_whole_into(&input[consumed..], &limits, place);
-        let (Some(bytes), Some(reply)) = (read, reply) else { break };
-        state.pinged = false;
-        consumed += bytes;
-        counters.messages_in.add(1);
-        connection.outbox.push(reply);
+    if connection.stage != Stage::Open || !connection.wants_input() {
+        return 0;
     }
-    consumed
+    let Protocol::WebSocket(state) = &mut connection.protocol else { return 0 };
+    let answers_plainly = state.format.is_none() && state.deflate.is_none();
+    if !answers_plainly || state.close != CloseState::Open {
+        return 0;
+    }
+    let mut reply = None;
+    let place = |kind, masked: Masked<'_>| {
+        let (header, length) = frame_header(opcode_of(kind), masked.len());
+        // Unmasked on its way into the reply.
+        reply = arena
+            .append_framed_by(&header, length, masked.len(), |body| masked.unmask_into(body, kind));
+        reply.is_some()
+    };
+    let read = state.decoder.receive_whole_into(input, &limits, place);
+    let (Some(bytes), Some(reply)) = (read, reply) else { return 0 };
+    state.pinged = false;
+    counters.messages_in.add(1);
+    connection.outbox.push(reply);
+    bytes
 }
 
 const fn opcode_of(kind: Kind) -> Opcode {

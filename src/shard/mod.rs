@@ -32,7 +32,7 @@ use crate::limits::{
 use crate::live::LiveEvent;
 use crate::mailbox::Post;
 use crate::memory::{Key, Slab};
-use crate::ring::{Armed, Completion, Failure, ListenerId, Op, Ring, RingError, Socket, Wait};
+use crate::ring::{Armed, Completion, ListenerId, Op, Ring, RingError, Socket, Wait};
 use crate::session::{self, Connection, Protocol};
 use crate::time::Monotonic;
 use acceptor::Acceptor;
@@ -69,17 +69,19 @@ pub struct Shard<R: Ring> {
     held: Vec<Key>,
     /// Ops that found no room.
     to_push: VecDeque<Op>,
+    /// Of what the next multishot receive brought, the bytes that were answered already.
+    answered_bytes: usize,
     /// Numbers the turns that send, so that a connection sends once in each.
     sends_of_turn: u16,
-    /// Completions of the last turn, by which the next wait is sized.
-    last_completions: u32,
+    /// Completions of the fullest of the last few turns, by which the next wait is sized.
+    recent_completions: u32,
     drain_until: Option<Monotonic>,
 }
 
 /// How long a batch of completions is waited for when the shard is busy.
 const BATCH_WAIT: Duration = Duration::from_micros(20);
 /// Completions per turn from which a shard counts as busy.
-const BUSY_COMPLETIONS: u32 = 16;
+const BUSY_COMPLETIONS: u32 = 8;
 /// Completions that are waited for at most: as many as the kernel runs by itself in one enter. With 64 of
 /// them a message of 1,000 connections costs 1 to 2 % more.
 const BATCH_COMPLETIONS_MAX: u32 = 20;
@@ -103,8 +105,9 @@ impl<R: Ring> Shard<R> {
             to_flush: Vec::new(),
             held: Vec::new(),
             to_push: VecDeque::new(),
+            answered_bytes: 0,
             sends_of_turn: 0,
-            last_completions: 0,
+            recent_completions: 0,
             drain_until: None,
             ring,
             post,
@@ -205,9 +208,9 @@ impl<R: Ring> Shard<R> {
     fn enter(&mut self) -> Result<(), RingError> {
         let wanted = self.sleep_time();
         let sleeps = !wanted.is_zero() && self.post.fall_asleep();
-        let busy = self.last_completions >= BUSY_COMPLETIONS;
+        let busy = self.recent_completions >= BUSY_COMPLETIONS;
         let completions =
-            if busy { (self.last_completions / 2).min(BATCH_COMPLETIONS_MAX) } else { 1 };
+            if busy { (self.recent_completions / 2).min(BATCH_COMPLETIONS_MAX) } else { 1 };
         let wait = Wait {
             timeout: if sleeps { wanted } else { Duration::ZERO },
             completions,
@@ -231,26 +234,26 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Says whether it was all that had arrived.
+    #[inline(never)]
     fn route_completions(&mut self) -> bool {
-        self.last_completions = 0;
-        for _ in 0..COMPLETIONS_PER_TURN {
-            let Some(completion) = self.ring.pop() else { return true };
-            self.last_completions += 1;
+        let mut count = 0;
+        let took_all = loop {
+            count += self.answer_received(COMPLETIONS_PER_TURN - count);
+            if count == COMPLETIONS_PER_TURN {
+                break false;
+            }
+            let Some(completion) = self.ring.pop() else { break true };
+            count += 1;
             self.route(completion);
-        }
-        false
+        };
+        self.recent_completions = count.max(self.recent_completions - self.recent_completions / 8);
+        took_all
     }
 
-    /// What nearly every completion is; the others are for [`Self::route_rare`].
-    #[inline(always)]
+    /// What many completions are; the others are for [`Self::route_rare`].
+    #[inline(never)]
     fn route(&mut self, completion: Completion) {
         match completion {
-            Completion::ReceivedMany { token, lease, more } => {
-                self.feed(token, lease);
-                if !more {
-                    self.on_receive_many_ended(token, Some(Failure::NoBuffers));
-                }
-            }
             Completion::Readable { token, more, failure } => {
                 if more && failure.is_none() {
                     self.on_readable(token);
@@ -287,6 +290,9 @@ impl<R: Ring> Shard<R> {
                     self.queue_flush(token);
                 }
             }
+            Completion::ReceivedMany { token, lease, more } => {
+                self.on_received_many(token, lease, more);
+            }
             Completion::ReceiveManyEnded { token, failure } => {
                 self.on_receive_many_ended(token, failure);
             }
@@ -296,10 +302,7 @@ impl<R: Ring> Shard<R> {
             Completion::ShutDown { token } => self.on_shut_down(token),
             Completion::Closed { token, socket } => self.on_closed(token, socket),
             // Mail is looked at in every turn; the others are the frequent ones.
-            Completion::Doorbell
-            | Completion::ReceivedMany { .. }
-            | Completion::Readable { .. }
-            | Completion::Received { .. } => {}
+            Completion::Doorbell | Completion::Readable { .. } | Completion::Received { .. } => {}
         }
     }
 

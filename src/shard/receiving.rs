@@ -6,7 +6,7 @@
 use super::Shard;
 use super::world::World;
 use crate::connection::{Hold, Stage};
-use crate::limits::{HOT_LOOK_MS, INBOX_BYTES_MAX, RECEIVES_PER_TURN};
+use crate::limits::{HOT_LOOK_MS, HOT_RECEIVE_BYTES_MAX, INBOX_BYTES_MAX, RECEIVES_PER_TURN};
 use crate::memory::{Key, Lease};
 use crate::ring::{Failure, Op, Refusal, Ring};
 use crate::session;
@@ -71,6 +71,45 @@ impl<R: Ring> Shard<R> {
         self.feed(key, lease);
     }
 
+    /// Answers what needs nothing but an answer: whole messages of hot connections that concern nobody
+    /// else. Says how many receives that were.
+    #[inline(always)]
+    pub(super) fn answer_received(&mut self, most: u32) -> u32 {
+        let Self { ring, peers, world, to_flush, answered_bytes, .. } = self;
+        let World { arena, own, settings, now_ms, .. } = world;
+        let counters = &own.counters;
+        ring.answer_received(most, |key, bytes| {
+            let Some(peer) = peers.get_mut(key) else { return false };
+            let connection = &mut peer.connection;
+            let is_usual = bytes.len() <= HOT_RECEIVE_BYTES_MAX
+                && connection.inbox.is_empty()
+                && connection.transport.is_plain();
+            if !is_usual {
+                return false;
+            }
+            *answered_bytes = session::answer(connection, bytes, arena, counters, settings);
+            if *answered_bytes < bytes.len() {
+                return false;
+            }
+            *answered_bytes = 0;
+            counters.bytes_in.add(bytes.len() as u64);
+            connection.heard_ms = *now_ms;
+            if !peer.flush_queued {
+                peer.flush_queued = true;
+                to_flush.push(key);
+            }
+            true
+        })
+    }
+
+    #[inline(never)]
+    pub(super) fn on_received_many(&mut self, key: Key, lease: Lease, more: bool) {
+        self.feed(key, lease);
+        if !more {
+            self.on_receive_many_ended(key, Some(Failure::NoBuffers));
+        }
+    }
+
     pub(super) fn on_receive_failed(&mut self, key: Key, failure: Failure) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.receiving = false;
@@ -107,9 +146,8 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Gives what arrived to the session.
-    #[inline(always)]
     pub(super) fn feed(&mut self, key: Key, mut lease: Lease) {
-        let Self { ring, peers, world, storage, to_flush, to_receive, .. } = self;
+        let Self { ring, peers, world, storage, to_flush, to_receive, answered_bytes, .. } = self;
         let Some(peer) = peers.get_mut(key) else {
             ring.release(lease);
             return;
@@ -124,7 +162,10 @@ impl<R: Ring> Shard<R> {
         let connection = &mut peer.connection;
         connection.transport.open(bytes);
         let World { arena, own, settings, .. } = world;
-        let mut consumed = session::answer(connection, bytes, arena, &own.counters, settings);
+        let mut consumed = std::mem::take(answered_bytes);
+        if consumed == 0 {
+            consumed = session::answer(connection, bytes, arena, &own.counters, settings);
+        }
         if consumed < bytes.len() {
             let rest = &mut bytes[consumed..];
             consumed += session::receive(connection, rest, storage, &mut world.context(key));

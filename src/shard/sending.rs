@@ -28,6 +28,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn flush_all(&mut self) {
         let mut keys = std::mem::take(&mut self.to_flush);
         for key in keys.drain(..) {
@@ -62,7 +63,7 @@ impl<R: Ring> Shard<R> {
         if let Err(refused) = ring.send(peer.socket, key, spans) {
             return self.on_send_refused(key, refused.op);
         }
-        if peer.has_more_to_do() {
+        if !peer.connection.outbox.is_empty() || peer.inbox_waits {
             peer.flush_queued = true;
             to_flush.push(key);
         }

@@ -337,7 +337,7 @@ impl Rig {
             }
             other => Err(other),
         });
-        short.unwrap_or((Ok(bytes), Spans::new()))
+        short.unwrap_or_else(|| (Ok(bytes), Spans::new()))
     }
 
     /// From where a socket's peer connected.

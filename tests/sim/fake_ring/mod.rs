@@ -114,7 +114,7 @@ impl RingState {
             cells: Vec::new(),
             ready: Vec::new(),
             backlog: vec![VecDeque::new(); listeners],
-            leases: LeasePool::new(leases, LEASE_BYTES),
+            leases: LeasePool::new(0, leases, LEASE_BYTES),
             bell: Arc::default(),
             counters: RingCounters::default(),
             whole_sends: 0,
@@ -125,7 +125,7 @@ impl RingState {
     }
 
     fn open_cell(&mut self) {
-        let mut buffers = LeasePool::new(RING_BUFFERS, LEASE_BYTES);
+        let mut buffers = LeasePool::new(self.cells.len() as u16 + 1, RING_BUFFERS, LEASE_BYTES);
         let buffers_free = buffers.hand_over_all().into();
         self.cells.push(CellState {
             slots: (0..self.slots).map(|_| None).collect(),
@@ -240,12 +240,11 @@ impl Ring for FakeRing {
 
     fn release(&mut self, lease: Lease) {
         let state = &mut self.world.core.borrow_mut().rings[self.shard];
-        if state.leases.owns(&lease) {
+        if lease.pool() == 0 {
             state.leases.take_back(lease);
             return;
         }
-        let cell = state.cells.iter_mut().find(|cell| cell.buffers.owns(&lease));
-        let cell = cell.expect("a lease of this ring");
+        let cell = &mut state.cells[usize::from(lease.pool()) - 1];
         let index = cell.buffers.take_back_index(lease);
         cell.buffers_free.push_back(index);
     }
