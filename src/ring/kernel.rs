@@ -6,6 +6,7 @@
 //! nothing) or a slot of the [`Table`] of what ops own.
 
 use super::buffers::{BufferRing, GROUP};
+use super::cell::{CellRing, builder, passable};
 use super::entry::{self, SEND_FLAGS};
 use super::listener::Listener;
 use super::sends::{Sending, Sends, SpareVectors};
@@ -18,7 +19,7 @@ use crate::memory::{Key, Lease, LeasePool, PoolId, Spans};
 use crate::time::{Monotonic, Now, Wall};
 use io_uring::squeue::Flags;
 use io_uring::types::{DestinationSlot, Fd, Fixed, SubmitArgs, Timespec};
-use io_uring::{Builder, IoUring, cqueue, opcode, squeue};
+use io_uring::{IoUring, cqueue, opcode, squeue};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::io;
@@ -49,8 +50,6 @@ pub struct Options {
 
 /// The pool of leases that are lent to a receive; the others are a cell's, and say which.
 const LENT: PoolId = 0;
-/// Tries to submit what the kernel did not take at once, for want of memory.
-const SUBMITS_MAX: u32 = 1000;
 /// Closes in flight.
 const TABLE_ENTRIES_MAX: usize = 1 << 16;
 
@@ -76,58 +75,6 @@ pub struct KernelRing {
     counters: RingCounters,
     /// Whether the poll of the eventfd has to be armed again.
     arm_wake: bool,
-}
-
-/// One ring. The io_uring is declared before the buffers it was told of, so it is dropped first.
-struct CellRing {
-    ring: IoUring,
-    buffers: BufferRing,
-    sends: Sends,
-}
-
-impl CellRing {
-    /// Puts an entry in the submission queue, entering the kernel once when it is full.
-    #[inline(always)]
-    fn submit(&mut self, entry: &squeue::Entry, counters: &mut RingCounters) -> bool {
-        let mut queue = self.ring.submission();
-        if queue.is_full() {
-            drop(queue);
-            self.submit_now(counters);
-            queue = self.ring.submission();
-        }
-        // SAFETY: everything an entry points to is owned by `receiving` or `listeners` until its
-        // completion is reaped, or by `sends` until an enter took it, and those live as long as the ring.
-        let pushed = unsafe { queue.push(entry) }.is_ok();
-        counters.submitted += u64::from(pushed);
-        pushed
-    }
-
-    #[cold]
-    fn submit_now(&mut self, counters: &mut RingCounters) {
-        counters.enters += 1;
-        if let Err(error) = self.ring.submit() {
-            tracing::debug!(%error, "a full submission queue could not be submitted");
-        }
-    }
-
-    /// Sees to it that all entries were taken: the sends among them are over.
-    fn settle(&mut self) -> Result<(), RingError> {
-        for _ in 0..SUBMITS_MAX {
-            if self.ring.submission().is_empty() {
-                self.sends.settle();
-                return Ok(());
-            }
-            passable(self.ring.submit().map(drop))?;
-        }
-        let source = io::Error::from_raw_os_error(libc::EAGAIN);
-        Err(RingError::Call { call: "io_uring_enter: nothing is taken", source })
-    }
-}
-
-impl std::fmt::Debug for CellRing {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "CellRing({})", self.ring.as_raw_fd())
-    }
 }
 
 /// What a completion's `user_data` says about its op.
@@ -177,22 +124,6 @@ const fn send_data(number: u32) -> u64 {
 
 const fn entry_key(entry: Entry) -> Key {
     Key { index: entry.index, generation: entry.generation }
-}
-
-/// The setup of a shard's ring (io_uring_setup(2)).
-pub(super) fn builder(completion_entries: u32) -> Builder {
-    let mut builder = IoUring::builder();
-    builder
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_coop_taskrun()
-        .setup_taskrun_flag()
-        .setup_submit_all()
-        .setup_no_sqarray()
-        .setup_clamp()
-        .setup_cqsize(completion_entries)
-        .dontfork();
-    builder
 }
 
 const fn failed(call: &'static str) -> impl Fn(io::Error) -> RingError {
@@ -479,22 +410,6 @@ fn peer_address(installed: i32) -> Option<SocketAddr> {
     let descriptor = unsafe { OwnedFd::from_raw_fd(installed) };
     let address = rustix::net::getpeername(&descriptor).ok()??;
     SocketAddr::try_from(address).ok()
-}
-
-/// Results of an enter that are part of normal life: the time was up, a signal came, or completions
-/// have to be reaped first.
-fn passable(result: io::Result<()>) -> Result<(), RingError> {
-    match result {
-        Err(error)
-            if !matches!(
-                error.raw_os_error(),
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)
-            ) =>
-        {
-            Err(RingError::Call { call: "io_uring_enter", source: error })
-        }
-        _ => Ok(()),
-    }
 }
 
 const fn failure(errno: i32) -> Failure {

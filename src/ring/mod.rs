@@ -13,6 +13,7 @@
 #![allow(unsafe_code, reason = "submission entries carry raw pointers to buffers the ring owns")]
 
 mod buffers;
+mod cell;
 mod entry;
 mod kernel;
 mod listener;

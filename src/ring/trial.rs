@@ -44,7 +44,7 @@ impl fmt::Display for Features {
 /// # Errors
 /// When the kernel, a sysctl or a filter refuses io_uring.
 pub fn trial() -> Result<Features, RingError> {
-    let ring: IoUring = super::kernel::builder(64)
+    let ring: IoUring = super::cell::builder(64)
         .build(8)
         .map_err(|source| RingError::Call { call: "io_uring_setup", source })?;
     let mut probe = Probe::new();
