@@ -131,7 +131,7 @@ pub const HTTP_IDLE_MS: u64 = 75_000;
 /// How long a response may make no progress.
 pub const SEND_STALL_MS: u64 = 30_000;
 /// Bytes that a peer has to take in that time for it to count as progress: 546 a second.
-pub const SEND_PROGRESS_BYTES_MIN: u32 = 16 * 1024;
+pub const SEND_PROGRESS_BYTES_MIN: u16 = 16 * 1024;
 /// How long a closed connection's peer may take to close its half.
 pub const LINGER_MS: u64 = 2_000;
 /// How often a silent WebSocket peer is pinged.

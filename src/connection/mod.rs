@@ -16,6 +16,7 @@ pub use outbox::Outbox;
 pub use transport::Transport;
 
 use crate::time::Monotonic;
+use std::num::NonZeroU32;
 
 /// What a listener's connections begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +85,8 @@ pub struct Connection<P> {
     /// The protocol and its state.
     pub protocol: P,
     /// When its timer has to fire if that is earlier than it would; in the same clock.
-    pub wake_ms: Option<u32>,
+    /// An even one is made the odd one behind it, so that it is never 0.
+    pub wake_ms: Option<NonZeroU32>,
 }
 
 impl<P> Connection<P> {
@@ -133,7 +135,8 @@ impl<P> Connection<P> {
 
     /// Asks for a timer `after_ms` from now, if it would fire later.
     pub fn wake_after(&mut self, now: Monotonic, after_ms: u64) {
-        let at = (now.as_millis() as u32).wrapping_add(after_ms as u32);
-        self.wake_ms = Some(self.wake_ms.map_or(at, |earlier| earlier.min(at)));
+        let at = (now.as_millis() as u32).wrapping_add(after_ms as u32) | 1;
+        let at = self.wake_ms.map_or(at, |earlier| earlier.get().min(at));
+        self.wake_ms = NonZeroU32::new(at);
     }
 }

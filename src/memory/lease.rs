@@ -125,7 +125,7 @@ impl LeasePool {
     pub fn new(id: PoolId, count: u16, lease_bytes: usize) -> Self {
         let stride = lease_bytes + STAGGER_BYTES;
         let total = usize::from(count) * stride;
-        let bytes = (0..total).map(|_| UnsafeCell::new(0)).collect();
+        let bytes = zeroed(total);
         Self {
             id,
             region: Rc::new(Region { bytes, lease_bytes, stride }),
@@ -240,6 +240,15 @@ impl LeasePool {
     pub fn resident_bytes(&self) -> usize {
         self.region.bytes.len()
     }
+}
+
+/// Zeroed memory, of which no page is touched: leases that are never lent cost nothing.
+fn zeroed(count: usize) -> Box<[UnsafeCell<u8>]> {
+    let bytes: Box<[u8]> = vec![0; count].into_boxed_slice();
+    let raw = Box::into_raw(bytes) as *mut [UnsafeCell<u8>];
+    // SAFETY: `UnsafeCell<u8>` has the layout of `u8`, and `raw` came from `Box::into_raw` of a slice of
+    // the same length just above, so ownership passes to this box alone.
+    unsafe { Box::from_raw(raw) }
 }
 
 impl fmt::Debug for LeasePool {

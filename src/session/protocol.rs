@@ -52,7 +52,7 @@ impl Protocol {
     }
 }
 
-const _: () = assert!(size_of::<Connection>() <= 176, "a connection is paid a million times");
+const _: () = assert!(size_of::<Connection>() <= 120, "a connection is paid a million times");
 
 /// HTTP/1.1 between two receives.
 #[derive(Debug, Default)]

@@ -72,7 +72,7 @@ pub struct Shard<R: Ring> {
     /// Of what the next multishot receive brought, the bytes that were answered already.
     answered_bytes: usize,
     /// Numbers the turns that send, so that a connection sends once in each.
-    sends_of_turn: u16,
+    sends_of_turn: u8,
     /// Completions of the fullest of the last few turns, by which the next wait is sized.
     recent_completions: u32,
     drain_until: Option<Monotonic>,
@@ -350,14 +350,14 @@ impl<R: Ring> Shard<R> {
     fn after_session(&mut self, key: Key) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if let Some(at) = peer.connection.wake_ms.take() {
-            let after_ms = u64::from(at.wrapping_sub(self.world.now_ms));
+            let after_ms = u64::from(at.get().wrapping_sub(self.world.now_ms));
             self.wheel.bring_forward(key, after_ms, self.world.now.monotonic);
         }
         if peer.connection.hold == Hold::Congestion && !peer.held {
             peer.held = true;
             self.held.push(key);
         }
-        if (peer.many_armed && !peer.connection.wants_input()) || peer.floods() {
+        if (peer.receives_many_now() && !peer.connection.wants_input()) || peer.floods() {
             // The kernel would go on filling the inbox, or fill every buffer from this one.
             self.end_receive_many(key);
         }
@@ -447,7 +447,7 @@ impl<R: Ring> Shard<R> {
                 continue;
             }
             let cooled = peer.has_cooled(now);
-            let is_hot = peer.many_armed && !cooled;
+            let is_hot = peer.receives_many_now() && !cooled;
             let next_ms = session::on_timer(&mut peer.connection, &mut self.world.context(key));
             let next_ms = if is_hot { next_ms.min(HOT_LOOK_MS) } else { next_ms };
             // The session knows nothing of a send that stalls.

@@ -11,15 +11,24 @@ use crate::session::Connection;
 use crate::time::Monotonic;
 use std::num::NonZeroU32;
 
+/// Where a multishot receive is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Many {
+    /// There is none.
+    No,
+    /// It is armed.
+    Armed,
+    /// It was told to end.
+    Ending,
+}
+
 /// A connection, its socket and its ops in flight.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Peer {
     pub(super) poll_armed: bool,
     pub(super) writable_armed: bool,
-    pub(super) many_armed: bool,
-    /// The multishot receive was told to end.
-    pub(super) many_ending: bool,
+    pub(super) many: Many,
     /// Receives in a row that came soon after the one before; saturates.
     pub(super) streak: u8,
     pub(super) receiving: bool,
@@ -38,8 +47,10 @@ pub(super) struct Peer {
     pub(super) held: bool,
     /// The inbox has something that may be readable now.
     pub(super) inbox_waits: bool,
-    /// The turn, of those that send, in which it last did.
-    pub(super) sent_in: u16,
+    /// The turn, of those that send, in which it last did; of its number the lower bits.
+    pub(super) sent_in: u8,
+    /// What was sent since [`Self::resend_since_ms`]; saturates.
+    pub(super) resend_bytes: u16,
     pub(super) socket: Socket,
     /// Since when a send makes no progress to speak of, in milliseconds of the monotonic clock; an
     /// even one is made the odd one before it, so that it is never 0.
@@ -48,11 +59,9 @@ pub(super) struct Peer {
     pub(super) resend: Option<Box<Spans>>,
     /// As in a connection, what every step looks at is in front.
     pub(super) connection: Connection,
-    /// What was sent since [`Self::resend_since_ms`].
-    pub(super) resend_bytes: u32,
 }
 
-const _: () = assert!(size_of::<Peer>() <= 224, "a peer is paid a million times");
+const _: () = assert!(size_of::<Peer>() <= 152, "a peer is paid a million times");
 
 impl Peer {
     pub(super) const fn new(socket: Socket, connection: Connection) -> Self {
@@ -64,8 +73,7 @@ impl Peer {
             resend_bytes: 0,
             poll_armed: false,
             writable_armed: false,
-            many_armed: false,
-            many_ending: false,
+            many: Many::No,
             streak: 0,
             receiving: false,
             readable: false,
@@ -99,12 +107,12 @@ impl Peer {
     /// Whether it is received from as one that is hot, and sends more than such a one does.
     #[inline]
     pub(super) fn floods(&self) -> bool {
-        self.many_armed && self.streak == 0 && !self.connection.protocol.is_heavy()
+        self.receives_many_now() && self.streak == 0 && !self.connection.protocol.is_heavy()
     }
 
     /// Whether it is received from as one that is hot, and no longer is.
     pub(super) fn has_cooled(&self, now: Monotonic) -> bool {
-        self.many_armed
+        self.receives_many_now()
             && !self.connection.protocol.is_heavy()
             && u64::from(self.connection.silent_ms(now)) >= HOT_IDLE_MS
     }
@@ -114,7 +122,7 @@ impl Peer {
     pub(super) fn may_receive(&self) -> bool {
         self.readable
             && !self.receiving
-            && !self.many_armed
+            && !self.receives_many_now()
             && !self.ended
             && !self.closing
             && self.connection.wants_input()
@@ -132,11 +140,17 @@ impl Peer {
             || self.resend_since_ms.is_some()
     }
 
+    /// Whether its multishot receive is armed.
+    #[inline(always)]
+    pub(super) const fn receives_many_now(&self) -> bool {
+        !matches!(self.many, Many::No)
+    }
+
     pub(super) const fn armed(&self) -> Armed {
         Armed {
             poll: self.poll_armed,
             writable: self.writable_armed,
-            receive_many: self.many_armed,
+            receive_many: self.receives_many_now(),
         }
     }
 
@@ -144,7 +158,7 @@ impl Peer {
     /// progress. Says after how many milliseconds it is stalled if that does not change.
     pub(super) fn on_short_send(&mut self, sent: usize, now: Monotonic) -> u64 {
         let now_ms = now.as_millis() as u32;
-        let sent = u32::try_from(sent).unwrap_or(u32::MAX);
+        let sent = u16::try_from(sent).unwrap_or(u16::MAX);
         self.resend_bytes = self.resend_bytes.saturating_add(sent);
         let is_progress = self.resend_bytes >= SEND_PROGRESS_BYTES_MIN;
         let elapsed_ms = match self.resend_since_ms {

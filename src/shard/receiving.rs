@@ -4,6 +4,7 @@
 //! wants it; what arrived goes to the session at once and the lease goes back in the same turn.
 
 use super::Shard;
+use super::peer::Many;
 use super::world::World;
 use crate::connection::{Hold, Stage};
 use crate::limits::{HOT_LOOK_MS, HOT_RECEIVE_BYTES_MAX, INBOX_BYTES_MAX, RECEIVES_PER_TURN};
@@ -15,7 +16,7 @@ impl<R: Ring> Shard<R> {
     pub(super) fn arm_poll(&mut self, key: Key) {
         if let Some(peer) = self.peers.get_mut(key)
             && !peer.poll_armed
-            && !peer.many_armed
+            && !peer.receives_many_now()
             && !peer.closing
         {
             peer.poll_armed = true;
@@ -126,8 +127,7 @@ impl<R: Ring> Shard<R> {
     #[inline(never)]
     pub(super) fn on_receive_many_ended(&mut self, key: Key, failure: Option<Failure>) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.many_armed = false;
-        peer.many_ending = false;
+        peer.many = Many::No;
         // No poll is armed beside it, so there may be more that nobody tells of.
         peer.readable = true;
         match failure {
@@ -298,7 +298,7 @@ impl<R: Ring> Shard<R> {
     fn receive_many(&mut self, key: Key) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let (socket, polled) = (peer.socket, peer.poll_armed);
-        peer.many_armed = true;
+        peer.many = Many::Armed;
         self.wheel.bring_forward(key, HOT_LOOK_MS, self.world.now.monotonic);
         if polled {
             self.push(Op::CancelPoll { socket, token: key });
@@ -309,8 +309,8 @@ impl<R: Ring> Shard<R> {
     /// Ends a multishot receive; what comes until then is kept.
     pub(super) fn end_receive_many(&mut self, key: Key) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        if peer.many_armed && !peer.many_ending && !peer.closing {
-            peer.many_ending = true;
+        if peer.many == Many::Armed && !peer.closing {
+            peer.many = Many::Ending;
             let socket = peer.socket;
             self.push(Op::CancelReceiveMany { socket, token: key });
         }

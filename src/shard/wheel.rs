@@ -22,11 +22,34 @@ const NEVER: u32 = u32::MAX;
 
 const FREE: Link = Link { generation: 0, next: END, previous: END, deadline: NEVER };
 
+/// Links by slab index, in chunks, so that growing copies none and leaves none unused.
+#[derive(Debug, Default)]
+struct Links {
+    chunks: Vec<Box<[Link; CHUNK_LINKS]>>,
+}
+
+/// As many as a page holds.
+const CHUNK_LINKS: usize = 256;
+
+impl Links {
+    fn get(&self, index: u32) -> Option<&Link> {
+        Some(&self.chunks.get(index as usize / CHUNK_LINKS)?[index as usize % CHUNK_LINKS])
+    }
+
+    /// The link of a connection, as far as there is one.
+    fn at(&mut self, index: u32) -> &mut Link {
+        let (number, within) = (index as usize / CHUNK_LINKS, index as usize % CHUNK_LINKS);
+        while number >= self.chunks.len() {
+            self.chunks.push(Box::new([FREE; CHUNK_LINKS]));
+        }
+        &mut self.chunks[number][within]
+    }
+}
+
 /// The wheel.
 #[derive(Debug)]
 pub(super) struct Wheel {
-    /// By slab index.
-    links: Vec<Link>,
+    links: Links,
     /// The first of each bucket's list.
     buckets: Vec<u32>,
     /// The tick whose bucket is looked at next.
@@ -35,24 +58,20 @@ pub(super) struct Wheel {
 
 impl Wheel {
     pub(super) fn new(now: Monotonic) -> Self {
-        Self { links: Vec::new(), buckets: vec![END; TIMER_BUCKETS], tick: tick_of(now) }
+        Self { links: Links::default(), buckets: vec![END; TIMER_BUCKETS], tick: tick_of(now) }
     }
 
     /// Sets a connection's deadline.
     pub(super) fn schedule(&mut self, key: Key, after_ms: u64, now: Monotonic) {
-        let index = key.index as usize;
-        if index >= self.links.len() {
-            self.links.resize(index + 1, FREE);
-        }
         self.unlink(key.index);
         let ticks = after_ms.div_ceil(TIMER_TICK_MS).clamp(1, TIMER_BUCKETS as u64 - 1) as u32;
         let deadline = (tick_of(now) + ticks).max(self.tick);
         let bucket = deadline as usize % TIMER_BUCKETS;
         let first = self.buckets[bucket];
-        self.links[index] =
+        *self.links.at(key.index) =
             Link { generation: key.generation, next: first, previous: END, deadline };
         if first != END {
-            self.links[first as usize].previous = key.index;
+            self.links.at(first).previous = key.index;
         }
         self.buckets[bucket] = key.index;
     }
@@ -60,8 +79,7 @@ impl Wheel {
     /// Sets a connection's deadline if it is earlier than the one it has.
     pub(super) fn bring_forward(&mut self, key: Key, after_ms: u64, now: Monotonic) {
         let deadline = tick_of(now) + after_ms.div_ceil(TIMER_TICK_MS).max(1) as u32;
-        let present =
-            self.links.get(key.index as usize).filter(|link| link.generation == key.generation);
+        let present = self.links.get(key.index).filter(|link| link.generation == key.generation);
         if present.is_none_or(|link| link.deadline > deadline) {
             self.schedule(key, after_ms, now);
         }
@@ -69,8 +87,7 @@ impl Wheel {
 
     /// Takes a connection's deadline away.
     pub(super) fn cancel(&mut self, key: Key) {
-        if self.links.get(key.index as usize).is_some_and(|link| link.generation == key.generation)
-        {
+        if self.links.get(key.index).is_some_and(|link| link.generation == key.generation) {
             self.unlink(key.index);
         }
     }
@@ -81,7 +98,7 @@ impl Wheel {
         loop {
             let mut index = self.buckets[self.tick as usize % TIMER_BUCKETS];
             while index != END {
-                let link = self.links[index as usize];
+                let link = *self.links.at(index);
                 if link.deadline <= present {
                     self.unlink(index);
                     return Some(Key { index, generation: link.generation });
@@ -106,21 +123,22 @@ impl Wheel {
     }
 
     pub(super) fn resident_bytes(&self) -> usize {
-        self.links.capacity() * size_of::<Link>() + self.buckets.capacity() * 4
+        let links = self.links.chunks.len() * CHUNK_LINKS * size_of::<Link>();
+        links + self.links.chunks.capacity() * 8 + self.buckets.capacity() * 4
     }
 
     fn unlink(&mut self, index: u32) {
-        let link = std::mem::replace(&mut self.links[index as usize], FREE);
+        let link = std::mem::replace(self.links.at(index), FREE);
         if link.deadline == NEVER {
             return;
         }
         if link.previous == END {
             self.buckets[link.deadline as usize % TIMER_BUCKETS] = link.next;
         } else {
-            self.links[link.previous as usize].next = link.next;
+            self.links.at(link.previous).next = link.next;
         }
         if link.next != END {
-            self.links[link.next as usize].previous = link.previous;
+            self.links.at(link.next).previous = link.previous;
         }
     }
 }

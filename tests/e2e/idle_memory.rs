@@ -13,7 +13,7 @@ use websocket::encode::Opcode;
 
 const FIRST: u16 = 3_000;
 const ALL: u16 = 10_000;
-const BYTES_PER_SOCKET_MAX: u64 = 512;
+const BYTES_PER_SOCKET_MAX: u64 = 256;
 
 #[test]
 fn idle_websockets_stay_small() {
