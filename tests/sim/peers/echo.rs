@@ -14,7 +14,11 @@ use websocket::handshake::{ClientRequest, Key, read_response, write_request};
 use websocket::{Decoder, Event, Kind, Limits, Role, Step};
 
 /// No more is sent while so much is due.
-const DUE_BYTES_MAX: usize = 100_000;
+const DUE_BYTES_MAX: usize = 450_000;
+/// Messages of a burst that is not read, more than the server keeps for one peer, and how many of them it
+/// takes to be hot.
+const DEAF_MESSAGES: u32 = 250;
+const DEAF_AFTER: u32 = 25;
 /// What is due came back after so long, whatever goes wrong on the way.
 const REPLY: u64 = SECOND;
 /// Our own code when we leave; the server has others when it goes away.
@@ -171,6 +175,11 @@ impl EchoClient {
     fn begin_burst(&mut self, io: &mut Io<'_>) {
         self.has_begun = true;
         self.bursts_left -= 1;
+        if io.random.chance(1, 24) {
+            let (left, pause) = (DEAF_MESSAGES, 100 * MICROSECOND);
+            self.burst = Burst { left, in_step: false, pause, bytes_max: 3000 };
+            return;
+        }
         self.burst = Burst {
             left: io.random.between(20, 60) as u32,
             in_step: io.random.chance(1, 2),
@@ -206,7 +215,8 @@ impl EchoClient {
                 self.ping(io);
             }
         }
-        if io.random.chance(1, 60) {
+        let is_deaf = (DEAF_MESSAGES / 2..DEAF_MESSAGES - DEAF_AFTER).contains(&self.burst.left);
+        if is_deaf || io.random.chance(1, 60) {
             let pause = io.random.between(MILLISECOND, SECOND);
             self.link.pause(io, pause);
         }
