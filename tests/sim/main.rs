@@ -33,6 +33,8 @@ const SEEDS: u64 = 1000;
 const SEEDS_UNOPTIMISED: u64 = 60;
 /// How often each kind of fault has to fire in so many.
 const FAULTS_MIN: u64 = 100;
+/// How many receives have to be answered where they lay in so many.
+const ANSWERED_MIN: u64 = 1000;
 const THREADS: usize = 2;
 /// After so many failures the rest is not tried.
 const FAILURES_MAX: u64 = 8;
@@ -49,6 +51,8 @@ struct Totals {
     resumed: u64,
     inflated: u64,
     gaps: u64,
+    echoed: u64,
+    answered: u64,
     segments: u64,
     cells: u64,
 }
@@ -64,6 +68,8 @@ impl Totals {
         self.resumed += outcome.resumed;
         self.inflated += outcome.inflated;
         self.gaps += outcome.gaps;
+        self.echoed += outcome.echoed;
+        self.answered += outcome.answered;
         self.segments += outcome.segments;
         self.cells += outcome.cells;
     }
@@ -71,7 +77,8 @@ impl Totals {
     fn print(&self) {
         println!(
             "{} seeds: {} connections, {} completions, {} turns, {} cells;\n{} deliveries, {} \
-             inflated, {} resumes, {} gaps told, {} segments read",
+             inflated, {} resumes, {} gaps told, {} segments read;\n{} messages echoed, {} receives answered \
+             where they lay",
             self.runs,
             self.connections,
             self.completions,
@@ -81,7 +88,9 @@ impl Totals {
             self.inflated,
             self.resumed,
             self.gaps,
-            self.segments
+            self.segments,
+            self.echoed,
+            self.answered
         );
         for ((_, name, _), count) in KINDS.iter().zip(self.faults.0) {
             println!("{count:>9}  {name}");
@@ -158,6 +167,7 @@ fn every_seed_holds() {
         for ((_, name, _), count) in KINDS.iter().zip(totals.faults.0) {
             assert!(count >= FAULTS_MIN, "{name}: fired {count} times in {seeds} seeds");
         }
+        assert!(totals.answered >= ANSWERED_MIN, "{} receives were answered", totals.answered);
     }
 }
 

@@ -72,6 +72,8 @@ pub(crate) struct Ledger {
     pub(crate) resumed: u64,
     /// Messages that came compressed.
     pub(crate) inflated: u64,
+    /// Messages that came back as they were sent.
+    pub(crate) echoed: u64,
     /// Files of live streams that never change.
     files: BTreeMap<String, u64>,
     pub(crate) segments: u64,

@@ -6,7 +6,8 @@ use crate::fake_ring::{FakeRing, RingState};
 use crate::faults::{Counts, Fault, Faults};
 use crate::oracle::Ledger;
 use crate::peers::{
-    EventStreamReader, Habit, HlsReader, Peers, Poster, Rogue, RtmpPublisher, WebSocketClient,
+    EchoClient, EventStreamReader, Habit, HlsReader, Peers, Poster, Rogue, RtmpPublisher,
+    WebSocketClient,
 };
 use crate::random::Random;
 use crate::world::World;
@@ -31,6 +32,9 @@ pub(crate) struct Outcome {
     pub(crate) resumed: u64,
     pub(crate) inflated: u64,
     pub(crate) gaps: u64,
+    pub(crate) echoed: u64,
+    /// Receives that were answered where they lay.
+    pub(crate) answered: u64,
     pub(crate) segments: u64,
     pub(crate) cells: u64,
     pub(crate) trace: u64,
@@ -108,6 +112,7 @@ fn build(plan: &Plan, random: &mut Random, shown: bool) -> Rc<World> {
     if plan.short_history {
         config.channels.history_publications = 4;
     }
+    config.http.echo = true;
     config.websocket.deflate_takeover = plan.takeover;
     config.media.segment_duration_ms = 1000;
     config.media.window_segments = 6;
@@ -162,6 +167,9 @@ fn populate(peers: &mut Peers, plan: &Plan, random: &mut Random) {
     for _ in 0..2 {
         peers.add(Box::new(Poster::new(plan.channels, random.between(20, 50) as u32)), at(random));
     }
+    for _ in 0..2 {
+        peers.add(Box::new(EchoClient::new(random.between(2, 4) as u32)), at(random));
+    }
     for _ in 0..6 {
         peers.add(Box::new(Rogue::new(random.between(1, 4) as u32)), at(random));
     }
@@ -200,6 +208,8 @@ fn phases(world: &Rc<World>, plan: &Plan) -> Outcome {
         resumed: peers.ledger.resumed,
         inflated: peers.ledger.inflated,
         gaps: peers.ledger.gaps,
+        echoed: peers.ledger.echoed,
+        answered: core.rings.iter().map(|ring| ring.answered).sum(),
         segments: peers.ledger.segments,
         cells: cells.sum(),
         trace: core.trace.hash,

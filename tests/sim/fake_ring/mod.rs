@@ -10,6 +10,7 @@ mod ops;
 
 use crate::net::ConnId;
 use crate::world::World;
+use headwater::limits::RING_BUFFER_BYTES;
 use headwater::memory::{Lease, LeasePool};
 use headwater::ring::{
     AcceptCount, Armed, Cell, Completion, Doorbell, Op, Refused, Ring, RingCounters, RingError,
@@ -23,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Cells that may be opened.
 const CELLS_MAX: usize = 4;
-/// Bytes of a lease of either kind.
+/// Bytes of a lease of a single receive.
 const LEASE_BYTES: usize = 2048;
 /// Buffers of a cell for multishot receives.
 const RING_BUFFERS: u16 = 4;
@@ -64,6 +65,10 @@ pub(crate) struct RingState {
     pub(crate) counters: RingCounters,
     /// Sends that took everything, which no completion tells.
     pub(crate) whole_sends: u64,
+    /// Receives that needed no more than [`Ring::answer_received`].
+    pub(crate) answered: u64,
+    /// Whether what comes next was seen already and left for [`Ring::pop`].
+    seen: bool,
     next_uid: u64,
 }
 
@@ -118,6 +123,8 @@ impl RingState {
             bell: Arc::default(),
             counters: RingCounters::default(),
             whole_sends: 0,
+            answered: 0,
+            seen: false,
             next_uid: 0,
         };
         state.open_cell();
@@ -125,7 +132,8 @@ impl RingState {
     }
 
     fn open_cell(&mut self) {
-        let mut buffers = LeasePool::new(self.cells.len() as u16 + 1, RING_BUFFERS, LEASE_BYTES);
+        let mut buffers =
+            LeasePool::new(self.cells.len() as u16 + 1, RING_BUFFERS, RING_BUFFER_BYTES);
         let buffers_free = buffers.hand_over_all().into();
         self.cells.push(CellState {
             slots: (0..self.slots).map(|_| None).collect(),
@@ -138,6 +146,16 @@ impl RingState {
     fn slot(&mut self, socket: Socket) -> &mut Slot {
         let slot = &mut self.cells[usize::from(socket.cell())].slots[socket.slot() as usize];
         slot.as_mut().unwrap_or_else(|| panic!("{socket:?} is not open"))
+    }
+
+    fn release(&mut self, lease: Lease) {
+        if lease.pool() == 0 {
+            self.leases.take_back(lease);
+            return;
+        }
+        let cell = &mut self.cells[usize::from(lease.pool()) - 1];
+        let index = cell.buffers.take_back_index(lease);
+        cell.buffers_free.push_back(index);
     }
 
     pub(crate) fn has_arrived(&self) -> bool {
@@ -234,19 +252,16 @@ impl Ring for FakeRing {
         Ok(())
     }
 
+    fn answer_received(&mut self, most: u32, answer: impl FnMut(Token, &[u8]) -> bool) -> u32 {
+        self.world.core.borrow_mut().answer_received(self.shard, most, answer)
+    }
+
     fn pop(&mut self) -> Option<Completion> {
         self.world.core.borrow_mut().pop(self.shard)
     }
 
     fn release(&mut self, lease: Lease) {
-        let state = &mut self.world.core.borrow_mut().rings[self.shard];
-        if lease.pool() == 0 {
-            state.leases.take_back(lease);
-            return;
-        }
-        let cell = &mut state.cells[usize::from(lease.pool()) - 1];
-        let index = cell.buffers.take_back_index(lease);
-        cell.buffers_free.push_back(index);
+        self.world.core.borrow_mut().rings[self.shard].release(lease);
     }
 
     fn now(&self) -> Now {

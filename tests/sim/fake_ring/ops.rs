@@ -1,9 +1,10 @@
 //! What the ops do and which completions come of them: the kernel's half of the ring.
 
-use super::{CellState, LEASE_BYTES, Queued, Slot, check};
+use super::{CellState, Queued, Slot, check};
 use crate::core::{Core, MICROSECOND, MILLISECOND};
 use crate::faults::Fault;
 use crate::net::{ConnId, Found};
+use headwater::limits::RING_BUFFER_BYTES;
 use headwater::memory::{Key, Lease, Spans, without_first};
 use headwater::ring::{
     AcceptCount, Armed, Cell, Completion, Failure, ListenerId, Op, Refusal, Refused, Socket, Token,
@@ -181,7 +182,7 @@ impl Core {
             let completion = if starved || cell.buffers_free.is_empty() {
                 Completion::ReceiveManyEnded { token, failure: Some(Failure::NoBuffers) }
             } else {
-                let mut into = [0; LEASE_BYTES];
+                let mut into = [0; RING_BUFFER_BYTES];
                 match self.conns[conn].receive(&mut into) {
                     Found::Bytes(count) => {
                         let index = cell.buffers_free.pop_front().expect("checked above");
@@ -407,8 +408,38 @@ impl Core {
         }
     }
 
+    /// Lets `answer` see what multishot receives brought, and now and then leaves it for [`Self::pop`].
+    pub(super) fn answer_received(
+        &mut self,
+        shard: usize,
+        most: u32,
+        mut answer: impl FnMut(Token, &[u8]) -> bool,
+    ) -> u32 {
+        let mut answered = 0;
+        while answered < most && !self.rings[shard].seen {
+            let Some(front) = self.rings[shard].arrived.front() else { break };
+            let Completion::ReceivedMany { token, lease, more: true } = &front.completion else {
+                break;
+            };
+            if self.random.chance(1, 8) {
+                break;
+            }
+            if !answer(*token, lease.filled()) {
+                self.rings[shard].seen = true;
+                break;
+            }
+            if let Some(Completion::ReceivedMany { lease, .. }) = self.pop(shard) {
+                self.rings[shard].release(lease);
+            }
+            answered += 1;
+        }
+        self.rings[shard].answered += u64::from(answered);
+        answered
+    }
+
     pub(super) fn pop(&mut self, shard: usize) -> Option<Completion> {
         let state = &mut self.rings[shard];
+        state.seen = false;
         let Queued { completion, about } = state.arrived.pop_front()?;
         state.counters.completed += 1;
         if let Some((cell, number, uid)) = about

@@ -99,10 +99,22 @@ impl Link {
     /// Whether the server may have ended it: it goes away, the network did it, or this peer did not
     /// read or time did not pass evenly.
     pub(crate) fn is_excused(&self, io: &Io<'_>) -> bool {
-        let torn = self.conn.is_some_and(|conn| io.core.conns[conn].torn);
         let jumped = io.core.jumped_at.is_some_and(|at| at + 40 * SECOND >= self.opened_at);
         let slow = self.stalled_until > self.stalled_at + 5 * SECOND;
-        torn || io.core.draining || jumped || slow
+        self.is_torn(io) || io.core.draining || jumped || slow
+    }
+
+    /// Whether the network ended it.
+    pub(crate) fn is_torn(&self, io: &Io<'_>) -> bool {
+        self.conn.is_some_and(|conn| io.core.conns[conn].torn)
+    }
+
+    /// Reads nothing for a while.
+    pub(crate) fn pause(&mut self, io: &Io<'_>, nanoseconds: u64) {
+        if io.core.now >= self.stalled_until {
+            self.stalled_at = io.core.now;
+            self.stalled_until = io.core.now + nanoseconds;
+        }
     }
 
     /// Whether it reads all the time since `since`.

@@ -1,6 +1,7 @@
 //! The clients: each a state machine over bytes that acts when its time has come or when something
 //! happened to its connection.
 
+mod echo;
 mod event_stream;
 mod link;
 mod live;
@@ -11,6 +12,7 @@ mod websocket;
 use crate::core::{Core, MICROSECOND};
 use crate::oracle::{Ledger, Message};
 use crate::random::Random;
+pub(crate) use echo::EchoClient;
 pub(crate) use event_stream::{EventStreamReader, Habit};
 pub(crate) use live::{HlsReader, RtmpPublisher};
 pub(crate) use poster::Poster;
