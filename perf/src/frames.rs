@@ -6,7 +6,16 @@
 
 /// A text message as a client sends it (RFC 6455 5.2, masked as 5.3 demands).
 pub(crate) fn client_text(payload: &[u8]) -> Vec<u8> {
-    let mut frame = header(TEXT, payload.len(), MASKED);
+    client_frame(TEXT, payload)
+}
+
+/// The answer to a ping with this payload (RFC 6455 5.5.3).
+pub(crate) fn client_pong(payload: &[u8]) -> Vec<u8> {
+    client_frame(PONG, payload)
+}
+
+fn client_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = header(opcode, payload.len(), MASKED);
     frame.extend_from_slice(&MASKING_KEY);
     frame.extend(payload.iter().zip(MASKING_KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
     frame
@@ -90,6 +99,7 @@ fn header(opcode: u8, length: usize, mask_bit: u8) -> Vec<u8> {
 
 pub(crate) const TEXT: u8 = 1;
 pub(crate) const PING: u8 = 9;
+const PONG: u8 = 10;
 /// Of a frame without masking key.
 pub(crate) const HEADER_BYTES_MAX: usize = 10;
 const FIN: u8 = 0x80;

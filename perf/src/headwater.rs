@@ -43,9 +43,26 @@ const ALLOCATIONS: &str = "headwater_allocations_total";
 /// Messages compressed by permessage-deflate: one per publication, not per subscriber.
 const COMPRESSIONS: &str = "headwater_deflate_compressions_total";
 
-/// What the lab sets; everything else is the default. Pings are off for the length of a run, because
-/// the load client counts every byte that comes; a connection still owns its timer.
-fn configuration(http: SocketAddr, shards: u32) -> String {
+/// How the server is set up where scenarios differ.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup {
+    pub(crate) shards: u32,
+    /// Between two pings of a silent WebSocket. Off for the length of a run where the load client
+    /// counts every byte that comes; a connection still owns its timer.
+    pub(crate) ping_interval_ms: u32,
+    /// After so long a silent WebSocket is closed.
+    pub(crate) idle_timeout_ms: u32,
+}
+
+impl Setup {
+    pub(crate) fn without_pings(shards: u32) -> Self {
+        Self { shards, ping_interval_ms: 600_000, idle_timeout_ms: 1_200_000 }
+    }
+}
+
+/// What the lab sets; everything else is the default.
+fn configuration(http: SocketAddr, setup: Setup) -> String {
+    let Setup { shards, ping_interval_ms, idle_timeout_ms } = setup;
     format!(
         r#"shards = {shards}
 
@@ -60,8 +77,8 @@ addr = []
 level = "warn"
 
 [websocket]
-ping_interval_ms = {PING_INTERVAL_MS}
-idle_timeout_ms = {IDLE_TIMEOUT_MS}
+ping_interval_ms = {ping_interval_ms}
+idle_timeout_ms = {idle_timeout_ms}
 "#
     )
 }
@@ -86,10 +103,14 @@ pub(crate) struct Headwater {
 
 impl Headwater {
     pub(crate) fn start(binary: &Path, shards: u32, launch: &Launch<'_>) -> Result<Self> {
+        Self::start_as(binary, Setup::without_pings(shards), launch)
+    }
+
+    pub(crate) fn start_as(binary: &Path, setup: Setup, launch: &Launch<'_>) -> Result<Self> {
         let address = free_address()?;
         let directory = Directory::new("server")?;
         let configuration_file = directory.path().join("headwater.toml");
-        fs::write(&configuration_file, configuration(address, shards))?;
+        fs::write(&configuration_file, configuration(address, setup))?;
         let log = directory.path().join("server.log");
         let errors = fs::File::create(&log)?;
         let mut child = Child::spawn(
@@ -140,9 +161,6 @@ fn sum(text: &str, name: &str) -> Option<u64> {
 fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
-
-const PING_INTERVAL_MS: u32 = 600_000;
-const IDLE_TIMEOUT_MS: u32 = 1_200_000;
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
 //! The lab: loads for a whole running server, from a pinned process of its own.
 //!
 //! ```text
-//! echo | broadcast | idle | quiet | instructions | compare     the scenarios; run: one from a file
+//! echo | broadcast | idle | connections | quiet | instructions | compare     the scenarios; run: one from a file
 //! pairs                 who runs when, and which runs can be compared (distance)
 //! measure               CPU, system calls (judge), latency of a window
 //! http -> load -> ring  connections, then closed and open loops on io_uring
@@ -21,6 +21,7 @@ mod attackers;
 mod broadcast;
 mod claims;
 mod compare;
+mod connections;
 mod distance;
 mod echo;
 mod frames;
@@ -67,6 +68,8 @@ enum Scenario {
     Broadcast(broadcast::Options),
     #[command(args_override_self = true)]
     Idle(idle::Options),
+    #[command(args_override_self = true)]
+    Connections(connections::Options),
     #[command(args_override_self = true)]
     Quiet(quiet::Options),
     #[command(args_override_self = true)]
@@ -157,6 +160,7 @@ fn start(scenario: &Scenario) -> Result<bool> {
         Scenario::Echo(options) => echo::run(options),
         Scenario::Broadcast(options) => broadcast::run(options),
         Scenario::Idle(options) => idle::run(options),
+        Scenario::Connections(options) => connections::run(options),
         Scenario::Quiet(options) => quiet::run(options),
         Scenario::Instructions(options) => instructions::run(options),
         Scenario::Compare(options) => compare::run(options).map(|()| true),

@@ -168,6 +168,12 @@ impl Memory {
         self.anonymous + self.file + self.shared
     }
 
+    /// Of this process.
+    pub(crate) fn own() -> Result<Self> {
+        let status = fs::read_to_string("/proc/self/status")?;
+        Self::parse(&status).context("/proc/self/status lacks Rss lines")
+    }
+
     fn parse(status: &str) -> Option<Self> {
         let field = |name: &str| -> Option<u64> {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;

@@ -38,6 +38,7 @@ fn page(record: &str) -> Result<String> {
         "compare" => others::compare(&serde_json::from_value(result)?),
         "instructions" => others::instructions(&serde_json::from_value(result)?),
         "quiet" => others::quiet(&serde_json::from_value(result)?),
+        "connections" => others::connections(&serde_json::from_value(result)?),
         "idle" => others::idle(&serde_json::from_value(result)?),
         other => bail!("no page is made of a record of {other:?}"),
     };

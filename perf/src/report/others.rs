@@ -6,6 +6,7 @@ use super::svg::number;
 use crate::broadcast::Broadcast;
 use crate::claims::{Claim, Verdict};
 use crate::compare::Comparison;
+use crate::connections::{Connections, Reading};
 use crate::idle::Idle;
 use crate::instructions::{Function, Instructions};
 use crate::measure::Costs;
@@ -252,6 +253,39 @@ pub(super) fn idle(idle: &Idle) -> Page {
         bar(&base, idle.memory_base),
         bar(&full, idle.memory_full),
     ];
+    page.figures(&[Figure::new("Resident", bars("Resident memory", "MiB", &shown))]);
+    page
+}
+
+pub(super) fn connections(result: &Connections) -> Page {
+    let mut page = Page::new(
+        "Subscribed WebSockets, held",
+        "Both ends are on one machine: memory of the kernel is that of both. User memory is the server's.",
+    );
+    let kept = if result.ended_by.is_none() && result.lost == 0 { "held" } else { "missed" };
+    let all = if result.delivered == result.crowd { "held" } else { "missed" };
+    let bytes = match result.gate {
+        Some(gate) if result.user_bytes_each <= gate => "held",
+        Some(_) => "missed",
+        None => "own",
+    };
+    page.tiles(&[
+        (number(f64::from(result.held)), format!("connections, of {}", result.asked), kept),
+        (number(result.user_bytes_each), "bytes of user memory each".into(), bytes),
+        (number(result.kernel_bytes_each), "bytes of the kernel each, both ends".into(), ""),
+        (format!("{:.3}", result.idle_server_cores), "cores of the server, idle".into(), ""),
+        (
+            number(f64::from(result.delivered)),
+            format!("had the publication, of {}", result.crowd),
+            all,
+        ),
+    ]);
+    let bar = |reading: &Reading| Bar {
+        label: format!("{} connections", number(f64::from(reading.connections))),
+        values: vec![reading.server.total() as f64 / f64::from(1 << 20)],
+        class: "p0".into(),
+    };
+    let shown = [bar(&result.base), bar(&result.full)];
     page.figures(&[Figure::new("Resident", bars("Resident memory", "MiB", &shown))]);
     page
 }

@@ -9,6 +9,7 @@
 
 mod buffers;
 mod cells;
+mod parked;
 pub(crate) mod socket;
 
 use std::io;
@@ -20,6 +21,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use buffers::Buffers;
 pub(crate) use cells::Cells;
+pub(crate) use parked::{Parked, Reply};
 
 /// What happened to a connection.
 #[derive(Debug)]
