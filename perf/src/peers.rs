@@ -422,7 +422,7 @@ mod tests {
         needs = ["a/b"]
         processes = "tree"
         roles = ["echo", "broadcast"]
-        start = ["target/release/raw-ring", "--recv", "{recv}", "--slots={connections}"]
+        start = ["target/release/nobody-built-this", "--recv", "{recv}", "--slots={connections}"]
         [[peer]]
         name = "ws"
         kind = "websocket"
@@ -502,7 +502,7 @@ mod tests {
         let mut peers = Peers { directory: "/nonexistent".into(), list: parse(TEXT).unwrap() };
         let missing = peers.prepare(false);
         assert_eq!(missing[0].name, "raw-poll");
-        assert!(missing[0].why.contains("target/release/raw-ring"), "{}", missing[0].why);
+        assert!(missing[0].why.contains("target/release/nobody-built-this"), "{}", missing[0].why);
         assert!(is_there(Path::new("/"), "sh") && is_there(Path::new("/"), "bin/sh"));
         assert!(!is_there(Path::new("/"), "no-such-program"));
     }

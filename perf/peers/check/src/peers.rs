@@ -62,7 +62,11 @@ impl Peer {
         let Some(program) = self.start.first() else { return PathBuf::new() };
         let built = program.strip_prefix("target/").zip(std::env::var_os("CARGO_TARGET_DIR"));
         match built {
-            Some((rest, target)) => Path::new(&target).join(rest),
+            // It is started from another folder than the one that a relative path is told from.
+            Some((rest, target)) => {
+                let target = std::path::absolute(&target).unwrap_or_else(|_| target.into());
+                target.join(rest)
+            }
             None if program.contains('/') => workspace().join(program),
             None => program.into(),
         }
