@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use headwater::fanout::{Format, NO_SUBSCRIPTION, PublicationKind, Sink, SubscribeOptions};
 use headwater::hub::{Draft, HistoryLimits, Hub};
-use headwater::limits::{HISTORY_BYTES, HISTORY_MS, HISTORY_PUBLICATIONS, PULL_BYTES_MAX};
-use headwater::memory::{Key, Spans};
+use headwater::limits::{HISTORY_BYTES, HISTORY_MS, HISTORY_PUBLICATIONS};
+use headwater::memory::Key;
 use headwater::time::Monotonic;
 
 use super::{Call, Case, text};
@@ -49,8 +49,7 @@ struct Room {
     hub: Hub,
     channel: Arc<str>,
     /// The subscriptions of each connection.
-    heads: Vec<u32>,
-    spans: Spans,
+    readers: u32,
     text: Vec<u8>,
     now_ms: u64,
 }
@@ -65,21 +64,20 @@ impl Room {
         Self {
             hub: Hub::new(0, 1, 7, 1, history, websocket::deflate::Settings::default()),
             channel: Arc::from("chat"),
-            heads: Vec::new(),
-            spans: Spans::new(),
+            readers: 0,
             text: text(PUBLICATION_BYTES),
             now_ms: 1,
         }
     }
 
     fn join(&mut self) {
-        let index = u32::try_from(self.heads.len()).expect("few readers");
-        let sink = Sink { connection: Key { index, generation: 1 }, stream: 0 };
+        let connection = Key { index: self.readers, generation: 1 };
+        let sink = Sink { connection, stream: 0 };
         let options = SubscribeOptions { format: Format::WebSocket, after: None, skips_own: false };
         let mut head = NO_SUBSCRIPTION;
         let now = Monotonic::from_millis(self.now_ms);
         self.hub.subscribe(&self.channel, sink, &mut head, options, now).expect("room");
-        self.heads.push(head);
+        self.readers += 1;
         while self.hub.poll_event().is_some() {}
     }
 
@@ -91,13 +89,11 @@ impl Room {
         self.hub.publish(&self.channel, black_box(&self.text), draft, now).expect("small");
         let fanout = self.hub.fanout();
         let mut told = 0;
-        while let Some(sink) = fanout.next_due() {
-            let head = self.heads[sink.connection.index as usize];
-            let pulled = fanout.pull(head, &mut self.spans, PULL_BYTES_MAX);
-            assert_eq!(pulled.publications, 1);
-            black_box(&self.spans);
-            // As when the kernel has sent it.
-            self.spans.clear();
+        while let Some(due) = fanout.next_due() {
+            let (span, publications) = fanout.pull_alone(&due).expect("one is due, in one block");
+            assert_eq!(publications, 1);
+            // Dropped as when the kernel has sent it.
+            drop(black_box(span));
             told += 1;
         }
         told

@@ -25,7 +25,7 @@ pub use replica::{Answer, Replica};
 
 use crate::limits::{CHANNELS_PER_SHARD_MAX, LOG_BLOCKS_MAX, SUBSCRIPTIONS_PER_SHARD_MAX};
 use crate::mailbox::ShardId;
-use crate::memory::{BlockPool, Key, Slab, Spans};
+use crate::memory::{BlockPool, Key, Slab, Span, Spans};
 use hashbrown::HashMap;
 use replica::Place;
 use std::collections::VecDeque;
@@ -106,6 +106,21 @@ pub struct Subscribed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this shard has as many channels or subscriptions as it may have")]
 pub struct Full;
+
+/// A connection that has something to pull.
+#[derive(Clone, Copy, Debug)]
+pub struct Due {
+    /// Which.
+    pub connection: Key,
+    /// Whose publications.
+    pub subscription: Key,
+    /// Another that will be due soon.
+    pub soon: Option<Key>,
+}
+
+/// How many connections before its turn the memory of one is asked for; of its subscription, twice as
+/// many.
+const PREFETCH_AHEAD: usize = 4;
 
 /// What a pull gave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -329,24 +344,30 @@ impl Fanout {
 
     /// The next sink that has something to pull; the caller pulls for it now, or when its connection
     /// can be sent to again.
-    pub fn next_due(&mut self) -> Option<Sink> {
+    pub fn next_due(&mut self) -> Option<Due> {
         while let Some(key) = self.dirty.front().copied() {
             let Some(replica) = self.replicas.get_mut(key) else {
                 self.dirty.pop_front();
                 continue;
             };
             while let Some((index, end)) = replica.sweep_next() {
-                let subscription = self
-                    .subscriptions
-                    .key_at(index)
-                    .and_then(|subscription| self.subscriptions.get(subscription));
-                if let Some(subscription) = subscription
-                    && subscription.resolved
-                {
-                    replica.saw_cursor(subscription.readers, subscription.cursor);
-                    if subscription.cursor < end {
-                        return Some(subscription.sink);
-                    }
+                if let Some(ahead) = replica.ahead(2 * PREFETCH_AHEAD) {
+                    self.subscriptions.prefetch(ahead);
+                }
+                let Some((key, subscription)) = self.subscriptions.entry_at(index) else {
+                    continue;
+                };
+                if !subscription.resolved {
+                    continue;
+                }
+                replica.saw_cursor(subscription.readers, subscription.cursor);
+                if subscription.cursor < end {
+                    let soon = replica
+                        .ahead(PREFETCH_AHEAD)
+                        .and_then(|index| self.subscriptions.entry_at(index))
+                        .map(|(_, soon)| soon.sink.connection);
+                    let connection = subscription.sink.connection;
+                    return Some(Due { connection, subscription: key, soon });
                 }
             }
             self.dirty.pop_front();
@@ -355,6 +376,22 @@ impl Fanout {
             }
         }
         None
+    }
+
+    /// Takes everything that a due subscription has not had yet, in one span, with the number of
+    /// publications in it; for a connection that has no other. `None` where it is not as simple as that:
+    /// [`Self::pull`] does it then.
+    #[inline]
+    pub fn pull_alone(&mut self, due: &Due) -> Option<(Span, u64)> {
+        let subscription = self.subscriptions.get_mut(due.subscription)?;
+        if subscription.next != NO_SUBSCRIPTION || subscription.skips_own {
+            return None;
+        }
+        let replica = self.replicas.get_mut(subscription.replica)?;
+        let (span, cursor) = replica.pull_shared(subscription.readers, subscription.cursor)?;
+        let publications = cursor - subscription.cursor;
+        subscription.cursor = cursor;
+        Some((span, publications))
     }
 
     /// Takes what the subscriptions of the list that begins at `head` have not had yet.

@@ -4,8 +4,9 @@ use super::deflate::Compressors;
 use super::format::Format;
 use super::log::{FormatLog, Taken};
 use super::publication::{Position, Publication};
+use crate::limits::PULL_BYTES_MAX;
 use crate::limits::{HISTORY_BYTES, HISTORY_PUBLICATIONS, REPLICA_LAG_MAX};
-use crate::memory::{BlockPool, Key, Spans};
+use crate::memory::{BlockPool, Key, Span, Spans};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -79,11 +80,43 @@ struct Readers {
     lowest: u64,
     /// The log's end when the present sweep began.
     goal: u64,
+    /// What the present sweep pulled last, which is what most of its readers get.
+    shared: Option<Shared>,
+}
+
+/// A pull that several readers have in common.
+#[derive(Debug)]
+struct Shared {
+    from: u64,
+    to: u64,
+    span: Span,
 }
 
 impl Readers {
     const fn new(format: Format) -> Self {
-        Self { format, log: None, list: Vec::new(), swept: 0, lowest: 0, goal: 0 }
+        Self { format, log: None, list: Vec::new(), swept: 0, lowest: 0, goal: 0, shared: None }
+    }
+}
+
+impl Readers {
+    /// The log goes on at `next`, and what was pulled before is not what is pulled from now on.
+    fn restart(&mut self, next: u64) {
+        self.shared = None;
+        if let Some(log) = &mut self.log {
+            log.restart(next);
+        }
+    }
+
+    #[inline(never)]
+    fn share(&mut self, cursor: u64, next: u64) -> Option<(Span, u64)> {
+        let mut spans = Spans::new();
+        let taken = self.log.as_ref()?.pull(cursor, None, PULL_BYTES_MAX, &mut spans)?;
+        if taken.cursor != next || spans.len() != 1 {
+            return None;
+        }
+        let span = spans.pop()?;
+        self.shared = Some(Shared { from: cursor, to: next, span: span.clone() });
+        Some((span, next))
     }
 }
 
@@ -197,9 +230,7 @@ impl Replica {
         self.window_bytes = answer.history.iter().map(|entry| entry.payload.len()).sum();
         self.window = answer.history.into();
         for readers in &mut self.readers {
-            if let Some(log) = &mut readers.log {
-                log.restart(self.next);
-            }
+            readers.restart(self.next);
         }
         std::mem::take(&mut self.waiting)
     }
@@ -247,9 +278,7 @@ impl Replica {
         self.window.clear();
         self.window_bytes = 0;
         for readers in &mut self.readers {
-            if let Some(log) = &mut readers.log {
-                log.restart(next);
-            }
+            readers.restart(next);
         }
     }
 
@@ -337,10 +366,31 @@ impl Replica {
                 }
                 readers.swept = 0;
             }
+            readers.shared = None;
         }
         self.sweeping = 0;
         self.dirty = again;
         again
+    }
+
+    /// The subscriber that the sweep comes to after `count` others, in the same list.
+    pub(super) fn ahead(&self, count: usize) -> Option<u32> {
+        let readers = self.readers.get(self.sweeping)?;
+        readers.list.get(readers.swept + count).copied()
+    }
+
+    /// Everything from `cursor` on in one span, and the cursor behind it. `None` where that takes several
+    /// spans or pulls, or where there is nothing: [`Self::pull`] does it then.
+    #[inline]
+    pub(super) fn pull_shared(&mut self, readers: u8, cursor: u64) -> Option<(Span, u64)> {
+        let readers = &mut self.readers[usize::from(readers)];
+        let next = readers.log.as_ref()?.next();
+        match &readers.shared {
+            Some(shared) if (shared.from, shared.to) == (cursor, next) => {
+                Some((shared.span.clone(), next))
+            }
+            _ => readers.share(cursor, next),
+        }
     }
 
     pub(super) fn pull(

@@ -58,6 +58,57 @@ fn pulled(hub: &mut Hub, head: u32) -> Vec<String> {
     texts
 }
 
+/// Everyone who is due, and what the sweep gives him.
+fn swept(hub: &mut Hub) -> Vec<(u32, Vec<u8>)> {
+    let mut told = Vec::new();
+    while let Some(due) = hub.fanout().next_due() {
+        let (span, _) = hub.fanout().pull_alone(&due).expect("all of it in one block");
+        told.push((due.connection.index, span.to_vec()));
+    }
+    told
+}
+
+#[test]
+fn a_sweep_gives_each_reader_what_he_has_not_had() {
+    let mut hubs = hubs();
+    let mut heads = [NO_SUBSCRIPTION; 40];
+    let mut had = vec![Vec::new(); 40];
+    for round in 0..30_usize {
+        if let Some(head) = heads.get_mut(round) {
+            // One more from now on, some of them in another format.
+            let format = if round % 3 == 0 { Format::WebSocketJson } else { Format::WebSocket };
+            subscribe(&mut hubs[0], round as u32, head, None, format);
+            settle(&mut hubs);
+        }
+        for number in 0..round % 4 {
+            publish(&mut hubs[0], &format!("{round}-{number}"));
+        }
+        settle(&mut hubs);
+        let hub = &mut hubs[0];
+        // Somebody else pulls for himself, as who had to wait for his socket does.
+        let own = round / 2;
+        let bytes = pull_bytes(hub, heads[own]);
+        had[own].extend(bytes);
+        for (reader, bytes) in swept(hub) {
+            had[reader as usize].extend(bytes);
+        }
+        assert!(hub.fanout().next_due().is_none());
+        for (reader, head) in heads.iter().enumerate().take(round + 1) {
+            assert!(pull_bytes(hub, *head).is_empty(), "reader {reader} had everything");
+        }
+    }
+    // Readers of one format that came one after the other: the later one's is the end of the earlier's.
+    for (earlier, later) in [(1, 2), (4, 5), (0, 3), (7, 8)] {
+        assert!(!had[later].is_empty() && had[earlier].ends_with(&had[later]));
+    }
+}
+
+fn pull_bytes(hub: &mut Hub, head: u32) -> Vec<u8> {
+    let mut spans = Spans::new();
+    hub.fanout().pull(head, &mut spans, 1 << 20);
+    spans.iter().flat_map(|span| span.to_vec()).collect()
+}
+
 #[test]
 fn readers_on_both_shards_get_one_order_wherever_the_home_is() {
     let mut hubs = hubs();

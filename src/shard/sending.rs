@@ -6,6 +6,7 @@
 
 use super::Shard;
 use crate::connection::Stage;
+use crate::fanout::Due;
 use crate::limits::{LINGER_MS, PULL_BYTES_MAX, SINKS_PER_TURN};
 use crate::memory::{Key, Spans};
 use crate::ring::{Failure, Op, Ring};
@@ -23,8 +24,41 @@ impl<R: Ring> Shard<R> {
 
     pub(super) fn fan_out(&mut self) {
         for _ in 0..SINKS_PER_TURN {
-            let Some(sink) = self.world.hub.fanout().next_due() else { break };
-            self.flush(sink.connection);
+            let Some(due) = self.world.hub.fanout().next_due() else { break };
+            if let Some(soon) = due.soon {
+                self.peers.prefetch(soon.index);
+            }
+            self.deliver(&due);
+        }
+    }
+
+    /// Sends a connection what a channel has for it; what waits beside that is for [`Self::flush`].
+    #[inline(always)]
+    fn deliver(&mut self, due: &Due) {
+        let Self { ring, peers, world, sends_of_turn, .. } = self;
+        let key = due.connection;
+        let Some(peer) = peers.get_mut(key) else { return };
+        let connection = &peer.connection;
+        let has_only_this = connection.subscriptions == due.subscription.index
+            && connection.stage == Stage::Open
+            && connection.unresolved == 0
+            && connection.transport.is_plain()
+            && connection.outbox.is_empty()
+            && peer.sent_in != *sends_of_turn
+            && peer.resend_since_ms.is_none()
+            && !peer.inbox_waits
+            && !peer.writable_armed
+            && !peer.closing;
+        if !has_only_this {
+            return self.flush(key);
+        }
+        let Some((span, publications)) = world.hub.fanout().pull_alone(due) else {
+            return self.flush(key);
+        };
+        peer.sent_in = *sends_of_turn;
+        world.counters().deliveries.add(publications);
+        if let Err(refused) = ring.send(peer.socket, key, Spans::from_buf([span])) {
+            self.on_send_refused(key, refused.op);
         }
     }
 
