@@ -401,6 +401,8 @@ pub mod bounds {
     pub const HISTORY_SECONDS: u32 = (limits::HISTORY_MS / 1_000) as u32;
     /// A week.
     pub const HISTORY_SECONDS_MAX: u32 = 7 * 24 * 3600;
+    /// How long publications may gather.
+    pub const BATCH_WINDOW_MS_MAX: u32 = limits::BATCH_WINDOW_MS_MAX as u32;
 
     /// The longest message a WebSocket may send, over all its fragments.
     pub const MESSAGE_BYTES: u32 = 64 << 10;

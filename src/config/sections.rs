@@ -218,7 +218,7 @@ impl Auth {
     }
 }
 
-/// `[channels]`: whichever bound is reached first trims the log.
+/// `[channels]`: whichever bound of the history is reached first trims it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Channels {
@@ -228,6 +228,8 @@ pub struct Channels {
     pub history_bytes: u32,
     /// Age at which a publication is dropped.
     pub history_seconds: u32,
+    /// How long publications of a channel gather before its subscribers are sent them together.
+    pub batch_window_ms: u32,
 }
 
 impl Channels {
@@ -239,7 +241,8 @@ impl Channels {
             bounds::HISTORY_PUBLICATIONS_MAX,
         )?;
         within("channels.history_bytes", self.history_bytes, 0, bounds::HISTORY_BYTES_MAX)?;
-        within("channels.history_seconds", self.history_seconds, 0, bounds::HISTORY_SECONDS_MAX)
+        within("channels.history_seconds", self.history_seconds, 0, bounds::HISTORY_SECONDS_MAX)?;
+        within("channels.batch_window_ms", self.batch_window_ms, 0, bounds::BATCH_WINDOW_MS_MAX)
     }
 }
 
@@ -249,6 +252,7 @@ impl Default for Channels {
             history_publications: bounds::HISTORY_PUBLICATIONS,
             history_bytes: bounds::HISTORY_BYTES,
             history_seconds: bounds::HISTORY_SECONDS,
+            batch_window_ms: 0,
         }
     }
 }

@@ -76,6 +76,7 @@ fn errors_name_the_line() {
         ("[media]\nsegment_duration_ms = 1000\n\npart_duration_ms = 2000", "h.toml:4: media.part"),
         ("[media]\nwindow_segments = 12", "h.toml:1: media.keep_segments: 11 is not between 13"),
         ("[websocket]\nping_interval_ms = 60000", "h.toml:1: websocket.idle_timeout_ms: 60000"),
+        ("[channels]\nbatch_window_ms = 60000", "h.toml:2: channels.batch_window_ms: 60000 is not"),
         ("[tcp]\ncongestion = \"Cubic!\"", "h.toml:2: tcp.congestion"),
         ("[log]\nlevel = \"loud\"", "h.toml:2: unknown variant `loud`"),
         ("apps = []", "h.toml:1: apps: is empty"),

@@ -4,7 +4,8 @@
 //! bound; a cursor before them has fallen off.
 
 use crate::limits::{
-    BLOCK_BYTES, LOG_BLOCK_BYTES_MIN, LOG_BYTES_MAX, PULL_PUBLICATIONS_MAX, SPANS_PER_SEND_MAX,
+    BLOCK_BYTES, LOG_BLOCK_BYTES_MIN, LOG_BYTES_MAX, PULL_BYTES_MAX, PULL_PUBLICATIONS_MAX,
+    SPANS_PER_SEND_MAX,
 };
 use crate::memory::{BlockPool, BlockWriter, SpanBlock, Spans};
 use std::collections::VecDeque;
@@ -58,6 +59,11 @@ impl FormatLog {
 
     pub(super) fn bytes(&self) -> usize {
         self.blocks.iter().map(|block| block.block.capacity()).sum()
+    }
+
+    /// Whether more than one send may take was appended since a sweep ended.
+    pub(super) const fn is_bulky(&self) -> bool {
+        self.unswept > PULL_BYTES_MAX
     }
 
     pub(super) const fn is_saturated(&self) -> bool {

@@ -26,10 +26,12 @@ pub use replica::{Answer, Replica};
 use crate::limits::{CHANNELS_PER_SHARD_MAX, LOG_BLOCKS_MAX, SUBSCRIPTIONS_PER_SHARD_MAX};
 use crate::mailbox::ShardId;
 use crate::memory::{BlockPool, Key, Slab, Span, Spans};
+use crate::time::Monotonic;
 use hashbrown::HashMap;
 use replica::Place;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A map keyed by names from the network: seeded per process.
 pub type NameMap<V> = HashMap<Arc<str>, V, foldhash::quality::RandomState>;
@@ -107,6 +109,14 @@ pub struct Subscribed {
 #[error("this shard has as many channels or subscriptions as it may have")]
 pub struct Full;
 
+/// A replica with something to tell.
+#[derive(Clone, Copy, Debug)]
+struct Dirty {
+    replica: Key,
+    /// When its sweep may begin.
+    due: Monotonic,
+}
+
 /// A connection that has something to pull.
 #[derive(Clone, Copy, Debug)]
 pub struct Due {
@@ -143,8 +153,11 @@ pub struct Fanout {
     /// Subscribes that the home has not answered yet.
     asked: NameMap<u32>,
     subscriptions: Slab<Subscription>,
-    /// Replicas with something to tell.
-    dirty: VecDeque<Key>,
+    /// Replicas with something to tell, by when they are due.
+    dirty: VecDeque<Dirty>,
+    /// How long publications gather before they are told.
+    window: Duration,
+    now: Monotonic,
     pool: BlockPool,
     compressors: Compressors,
     scratch: Vec<u8>,
@@ -166,6 +179,8 @@ impl Fanout {
             asked: HashMap::with_hasher(seed),
             subscriptions: Slab::new(SUBSCRIPTIONS_PER_SHARD_MAX),
             dirty: VecDeque::new(),
+            window: Duration::ZERO,
+            now: Monotonic::default(),
             pool: BlockPool::new(crate::limits::BLOCK_BYTES, LOG_BLOCKS_MAX),
             compressors: Compressors::new(deflate),
             scratch: Vec::new(),
@@ -289,9 +304,13 @@ impl Fanout {
             &mut self.pool,
             &mut self.compressors,
             &mut self.scratch,
-        ) && replica.mark_dirty()
-        {
-            self.dirty.push_back(key);
+        ) {
+            let due = self.now + self.window;
+            if replica.mark_dirty() {
+                self.dirty.push_back(Dirty { replica: key, due });
+            } else if due > self.now && replica.hurries() {
+                self.dirty.push_front(Dirty { replica: key, due: self.now });
+            }
         }
     }
 
@@ -336,20 +355,36 @@ impl Fanout {
         self.replicas.get(subscription.replica).map(Replica::name)
     }
 
-    /// Whether some replica has something to tell.
+    /// How long publications gather before they are told, so that a subscriber of a busy channel gets
+    /// several in one send; at once, if it is zero. Those of a channel that are many are told earlier.
+    pub const fn set_window(&mut self, window: Duration) {
+        self.window = window;
+    }
+
+    /// The time from now on.
+    pub const fn set_now(&mut self, now: Monotonic) {
+        self.now = now;
+    }
+
+    /// How long it is until some replica has something to tell; nothing if none has.
     #[must_use]
-    pub fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+    pub fn due_after(&self) -> Option<Duration> {
+        self.dirty.front().map(|dirty| dirty.due - self.now)
     }
 
     /// The next sink that has something to pull; the caller pulls for it now, or when its connection
     /// can be sent to again.
     pub fn next_due(&mut self) -> Option<Due> {
-        while let Some(key) = self.dirty.front().copied() {
-            let Some(replica) = self.replicas.get_mut(key) else {
+        while let Some(Dirty { replica: key, due }) = self.dirty.front().copied() {
+            // One that hurried is there twice.
+            let replica = self.replicas.get_mut(key).filter(|replica| replica.is_dirty());
+            let Some(replica) = replica else {
                 self.dirty.pop_front();
                 continue;
             };
+            if due > self.now {
+                return None;
+            }
             while let Some((index, end)) = replica.sweep_next() {
                 if let Some(ahead) = replica.ahead(2 * PREFETCH_AHEAD) {
                     self.subscriptions.prefetch(ahead);
@@ -372,7 +407,7 @@ impl Fanout {
             }
             self.dirty.pop_front();
             if replica.end_sweep() {
-                self.dirty.push_back(key);
+                self.dirty.push_back(Dirty { replica: key, due: self.now + self.window });
             }
         }
         None

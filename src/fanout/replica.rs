@@ -64,6 +64,8 @@ pub struct Replica {
     waiting: Vec<(Key, Option<Position>)>,
     moved: Vec<Moved>,
     dirty: bool,
+    /// Whether its sweep was called before its time.
+    hurried: bool,
     /// Which of the lists the sweep is in.
     sweeping: usize,
 }
@@ -133,6 +135,7 @@ impl Replica {
             waiting: Vec::new(),
             moved: Vec::new(),
             dirty: false,
+            hurried: false,
             sweeping: 0,
         }
     }
@@ -332,6 +335,19 @@ impl Replica {
         was_clean
     }
 
+    /// Whether there is something to tell, or being told.
+    pub(super) const fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// True once, when so much has gathered for a sweep that it should not wait for more.
+    pub(super) fn hurries(&mut self) -> bool {
+        let gathered = |readers: &Readers| readers.log.as_ref().is_some_and(FormatLog::is_bulky);
+        let hurries = !self.hurried && self.readers.iter().any(gathered);
+        self.hurried |= hurries;
+        hurries
+    }
+
     /// The next subscriber of the sweep and the end of its log.
     pub(super) fn sweep_next(&mut self) -> Option<(u32, u64)> {
         while let Some(readers) = self.readers.get_mut(self.sweeping) {
@@ -369,6 +385,7 @@ impl Replica {
             readers.shared = None;
         }
         self.sweeping = 0;
+        self.hurried = false;
         self.dirty = again;
         again
     }

@@ -103,6 +103,46 @@ fn a_sweep_gives_each_reader_what_he_has_not_had() {
     }
 }
 
+#[test]
+fn publications_gather_for_the_window_and_no_longer() {
+    let mut hubs = hubs();
+    let mut head = NO_SUBSCRIPTION;
+    subscribe(&mut hubs[0], 1, &mut head, None, Format::WebSocket);
+    settle(&mut hubs);
+    let window = std::time::Duration::from_millis(100);
+    let at = Monotonic::from_millis;
+    hubs[0].fanout().set_window(window);
+    for number in 0..3 {
+        hubs[0].fanout().set_now(at(1000 + 40 * number));
+        publish(&mut hubs[0], "one of three");
+        settle(&mut hubs);
+        assert!(hubs[0].fanout().next_due().is_none(), "{number}");
+    }
+    assert_eq!(hubs[0].readers().due_after(), Some(std::time::Duration::from_millis(20)));
+    hubs[0].fanout().set_now(at(1100));
+    assert_eq!(swept(&mut hubs[0])[0].1.len(), 3 * (2 + "one of three".len()));
+    assert_eq!(hubs[0].readers().due_after(), None);
+
+    // As much as a send may take does not wait, and the window is then a new one.
+    for number in 0..30 {
+        let bytes = "x".repeat(10_000);
+        publish(&mut hubs[0], &bytes);
+        settle(&mut hubs);
+        let hurries = 10_004 * (number + 1) > crate::limits::PULL_BYTES_MAX;
+        assert_eq!(hubs[0].fanout().next_due().is_some(), hurries, "{number}");
+        if hurries {
+            break;
+        }
+    }
+    assert!(!pull_bytes(&mut hubs[0], head).is_empty());
+    while hubs[0].fanout().next_due().is_some() {}
+    publish(&mut hubs[0], "the next window");
+    settle(&mut hubs);
+    assert_eq!(hubs[0].readers().due_after(), Some(window));
+    hubs[0].fanout().set_now(at(1200));
+    assert_eq!(swept(&mut hubs[0]).len(), 1);
+}
+
 fn pull_bytes(hub: &mut Hub, head: u32) -> Vec<u8> {
     let mut spans = Spans::new();
     hub.fanout().pull(head, &mut spans, 1 << 20);

@@ -23,6 +23,8 @@ pub struct Settings {
     pub sse_retry_ms: u32,
     /// How much of a channel's past is kept.
     pub history: HistoryLimits,
+    /// How long publications gather before a shard's subscribers are told.
+    pub batch_window: Duration,
     /// How live streams are cut.
     pub live: crate::live::Settings,
     /// What every shard hashes names with.
@@ -53,6 +55,7 @@ impl Settings {
                 bytes: config.channels.history_bytes as usize,
                 age: Duration::from_secs(u64::from(config.channels.history_seconds)),
             },
+            batch_window: Duration::from_millis(u64::from(config.channels.batch_window_ms)),
             live,
             seed,
             config: config.clone(),

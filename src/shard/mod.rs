@@ -224,10 +224,13 @@ impl<R: Ring> Shard<R> {
     /// How long nothing can be done.
     fn sleep_time(&self) -> Duration {
         let can_receive = !self.to_receive.is_empty() && self.to_push.is_empty();
-        if can_receive || !self.to_flush.is_empty() || self.world.hub.readers().is_dirty() {
+        if can_receive || !self.to_flush.is_empty() {
             return Duration::ZERO;
         }
-        let next_timer = self.wheel.next_after(self.world.now.monotonic);
+        let mut next_timer = self.wheel.next_after(self.world.now.monotonic);
+        if let Some(due_after) = self.world.hub.readers().due_after() {
+            next_timer = next_timer.min(due_after);
+        }
         let waits_for_room =
             !self.to_push.is_empty() || !self.held.is_empty() || self.world.has_mail();
         if waits_for_room { next_timer.min(RETRY_WAIT) } else { next_timer }

@@ -92,15 +92,11 @@ impl World {
     pub(super) fn new(post: &Post<Mail>, options: ShardOptions, now: Now) -> Self {
         let (shard, shards) = (post.shard(), post.shards());
         let ShardOptions { settings, board, transport, entropy, .. } = options;
+        let mut hub =
+            Hub::new(shard, shards, settings.seed, entropy, settings.history, settings.deflate);
+        hub.fanout().set_window(settings.batch_window);
         let mut world = Self {
-            hub: Hub::new(
-                shard,
-                shards,
-                settings.seed,
-                entropy,
-                settings.history,
-                settings.deflate,
-            ),
+            hub,
             live: Directory::new(shard, shards, settings.seed, settings.live),
             arena: Arena::new(BLOCK_BYTES, ARENA_BLOCKS_MAX),
             transport,
@@ -127,6 +123,7 @@ impl World {
 
     pub(super) fn set_now(&mut self, now: Now) {
         self.now = now;
+        self.hub.fanout().set_now(now.monotonic);
         self.now_ms = now.monotonic.as_millis() as u32;
         // A linear congruential step (Knuth, MMIX): it only has to differ from turn to turn.
         self.entropy =

@@ -57,6 +57,8 @@ struct Plan {
     leaves_first: bool,
     live: bool,
     takeover: bool,
+    /// How long publications gather.
+    batch_window_ms: u32,
 }
 
 impl Plan {
@@ -73,6 +75,7 @@ impl Plan {
             leaves_first: random.chance(1, 2),
             live: random.chance(1, 2),
             takeover: random.chance(1, 2),
+            batch_window_ms: [0, 0, 7, 200][random.index(4)],
         }
     }
 }
@@ -112,6 +115,7 @@ fn build(plan: &Plan, random: &mut Random, shown: bool) -> Rc<World> {
     if plan.short_history {
         config.channels.history_publications = 4;
     }
+    config.channels.batch_window_ms = plan.batch_window_ms;
     config.http.echo = true;
     config.websocket.deflate_takeover = plan.takeover;
     config.media.segment_duration_ms = 1000;
