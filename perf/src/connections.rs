@@ -157,6 +157,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         shards: options.shards,
         ping_interval_ms,
         idle_timeout_ms: ping_interval_ms.saturating_mul(3),
+        batch_window_ms: 0,
     };
     let server = Headwater::start_as(&options.places.headwater, setup, &Launch::default())?;
     let mut clients = Clients {

@@ -50,6 +50,13 @@ pub(crate) fn between(one: Option<usize>, other: Option<usize>) -> Result<Option
     })
 }
 
+/// Whether the cores were near, or far, at both readings.
+pub(crate) fn is_steady(before: Option<f64>, after: Option<f64>) -> bool {
+    before
+        .zip(after)
+        .is_none_or(|(before, after)| before.max(after) < before.min(after) * FACTOR_MAX)
+}
+
 /// Spins, and lets others run if that takes suspiciously long.
 fn wait_for(ball: &AtomicU32, value: u32) {
     let mut spins = 0_u32;
@@ -63,6 +70,8 @@ fn wait_for(ball: &AtomicU32, value: u32) {
     }
 }
 
+/// Near and far differ by a factor of eight or so, readings of one kind by a third.
+pub(crate) const FACTOR_MAX: f64 = 2.0;
 const BATCHES: u32 = 100;
 const ROUNDS: u32 = 100;
 

@@ -52,17 +52,19 @@ pub(crate) struct Setup {
     pub(crate) ping_interval_ms: u32,
     /// After so long a silent WebSocket is closed.
     pub(crate) idle_timeout_ms: u32,
+    /// How long publications gather before they are sent.
+    pub(crate) batch_window_ms: u32,
 }
 
 impl Setup {
     pub(crate) fn without_pings(shards: u32) -> Self {
-        Self { shards, ping_interval_ms: 600_000, idle_timeout_ms: 1_200_000 }
+        Self { shards, ping_interval_ms: 600_000, idle_timeout_ms: 1_200_000, batch_window_ms: 0 }
     }
 }
 
 /// What the lab sets; everything else is the default.
 fn configuration(http: SocketAddr, setup: Setup) -> String {
-    let Setup { shards, ping_interval_ms, idle_timeout_ms } = setup;
+    let Setup { shards, ping_interval_ms, idle_timeout_ms, batch_window_ms } = setup;
     format!(
         r#"shards = {shards}
 
@@ -79,6 +81,9 @@ level = "warn"
 [websocket]
 ping_interval_ms = {ping_interval_ms}
 idle_timeout_ms = {idle_timeout_ms}
+
+[channels]
+batch_window_ms = {batch_window_ms}
 "#
     )
 }

@@ -81,12 +81,16 @@ pub(crate) fn open_websockets(
     first: usize,
     count: usize,
 ) -> Result<Vec<TcpStream>> {
-    let Upgrade { path, deflate } = upgrade;
-    let offer = if deflate { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{offer}\r\n"
-    );
+    open_websockets_to(address, first, count, |_| upgrade)
+}
+
+/// The same, each to a path of its own.
+pub(crate) fn open_websockets_to<'a>(
+    address: SocketAddr,
+    first: usize,
+    count: usize,
+    upgrade: impl Fn(usize) -> Upgrade<'a>,
+) -> Result<Vec<TcpStream>> {
     let mut open = Vec::with_capacity(count);
     while open.len() < count {
         let start = open.len();
@@ -94,10 +98,11 @@ pub(crate) fn open_websockets(
             let mut stream = socket::connect(address, first + index)
                 .with_context(|| format!("connection {}", first + index))?;
             stream.set_read_timeout(Some(TIMEOUT))?;
-            stream.write_all(request.as_bytes())?;
+            stream.write_all(upgrade_request(address, upgrade(first + index)).as_bytes())?;
             open.push(stream);
         }
         for (index, stream) in open.iter().enumerate().skip(start) {
+            let Upgrade { path, deflate } = upgrade(first + index);
             let answer = upgrade_answer(stream)
                 .with_context(|| format!("upgrade of connection {}", first + index))?;
             ensure!(answer.starts_with("HTTP/1.1 101 "), "{path} was refused: {answer}");
@@ -107,6 +112,15 @@ pub(crate) fn open_websockets(
         }
     }
     Ok(open)
+}
+
+fn upgrade_request(address: SocketAddr, upgrade: Upgrade<'_>) -> String {
+    let Upgrade { path, deflate } = upgrade;
+    let offer = if deflate { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{offer}\r\n"
+    )
 }
 
 /// Opens `count` connections that speak nothing.

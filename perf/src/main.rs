@@ -1,7 +1,7 @@
 //! The lab: loads for a whole running server, from a pinned process of its own.
 //!
 //! ```text
-//! echo | broadcast | idle | connections | quiet | instructions | compare     the scenarios; run: one from a file
+//! echo | broadcast | fan-out | coalescing | idle | connections | quiet | instructions | compare     the scenarios; run: one from a file
 //! pairs                 who runs when, and which runs can be compared (distance)
 //! measure               CPU, system calls (judge), latency of a window
 //! http -> load -> ring  connections, then closed and open loops on io_uring
@@ -24,6 +24,7 @@ mod compare;
 mod connections;
 mod distance;
 mod echo;
+mod fan_out;
 mod frames;
 mod headwater;
 mod http;
@@ -66,6 +67,10 @@ enum Scenario {
     Echo(echo::Options),
     #[command(args_override_self = true)]
     Broadcast(broadcast::Options),
+    #[command(args_override_self = true)]
+    FanOut(fan_out::Options),
+    #[command(args_override_self = true)]
+    Coalescing(fan_out::curve::Options),
     #[command(args_override_self = true)]
     Idle(idle::Options),
     #[command(args_override_self = true)]
@@ -159,6 +164,8 @@ fn start(scenario: &Scenario) -> Result<bool> {
     match scenario {
         Scenario::Echo(options) => echo::run(options),
         Scenario::Broadcast(options) => broadcast::run(options),
+        Scenario::FanOut(options) => fan_out::run(options),
+        Scenario::Coalescing(options) => fan_out::curve::run(options),
         Scenario::Idle(options) => idle::run(options),
         Scenario::Connections(options) => connections::run(options),
         Scenario::Quiet(options) => quiet::run(options),

@@ -204,11 +204,9 @@ pub(crate) fn at_one_distance(a: &Costs, b: &Costs) -> bool {
         .as_flattened()
         .iter()
         .fold((f64::INFINITY, 0.0_f64), |(min, max), &ns| (min.min(ns), max.max(ns)));
-    max < min * DISTANCE_FACTOR_MAX
+    max < min * distance::FACTOR_MAX
 }
 
-/// Near and far differ by a factor of eight or so, readings of one kind by a third.
-const DISTANCE_FACTOR_MAX: f64 = 2.0;
 const ATTEMPTS_PER_PAIR: u32 = 3;
 const PAIRS_JUDGED: u32 = 3;
 

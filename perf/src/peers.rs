@@ -30,10 +30,12 @@ pub(crate) enum Kind {
 
 /// What a server is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Role {
     Echo,
     Broadcast,
+    /// Sends to groups of connections, told by numbers; of limits only.
+    FanOut,
 }
 
 impl Role {
@@ -41,6 +43,7 @@ impl Role {
         match self {
             Self::Echo => "echo",
             Self::Broadcast => "broadcast",
+            Self::FanOut => "fan-out",
         }
     }
 }
@@ -223,6 +226,13 @@ impl Peers {
 }
 
 impl Peer {
+    /// The same, started with one more argument.
+    pub(crate) fn with_argument(&self, name: &str, value: &str) -> Self {
+        let mut this = self.clone();
+        this.start.extend([name.to_owned(), value.to_owned()]);
+        this
+    }
+
     fn prepare(&self, directory: &Path, build: bool) -> Result<()> {
         if build {
             for argv in &self.build {
@@ -308,7 +318,7 @@ impl RunningPeer {
             kind: peer.kind,
             path: match job.role {
                 Role::Echo => peer.echo_path.clone(),
-                Role::Broadcast => peer.broadcast_path.clone(),
+                Role::Broadcast | Role::FanOut => peer.broadcast_path.clone(),
             },
             publish: peer.publish()?,
             counts: peer.counters == Some(CountsBy::SigUsr1),

@@ -143,6 +143,16 @@ impl Family {
         self.0.iter().map(|pid| cpu_time(&pid.to_string())).sum()
     }
 
+    /// The part of it in the program itself, not in the kernel, as the clock tick saw it: in steps of
+    /// 10 ms, so of use over seconds only.
+    pub(crate) fn user_time(&self) -> Result<Duration> {
+        let user = |pid: &u32| -> Result<Duration> {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+            user_ticks(&stat).map(|ticks| Duration::from_millis(ticks * 10)).context("utime")
+        };
+        self.0.iter().map(user).sum()
+    }
+
     /// With commas between them, as `perf -p` takes them.
     pub(crate) fn ids(&self) -> String {
         let ids: Vec<String> = self.0.iter().map(u32::to_string).collect();
@@ -153,6 +163,11 @@ impl Family {
 /// The fourth field of `/proc/PID/stat`; the second is a name in parentheses that may hold anything.
 fn parent(stat: &str) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The 14th field (proc_pid_stat(5)), in USER_HZ of 100.
+fn user_ticks(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(11)?.parse().ok()
 }
 
 /// Resident memory of a process, bytes.

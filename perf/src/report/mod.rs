@@ -37,6 +37,8 @@ fn page(record: &str) -> Result<String> {
         "broadcast" => others::broadcast(&serde_json::from_value(result)?),
         "compare" => others::compare(&serde_json::from_value(result)?),
         "instructions" => others::instructions(&serde_json::from_value(result)?),
+        "fan-out" => others::fan_out(&serde_json::from_value(result)?),
+        "coalescing" => others::coalescing(&serde_json::from_value(result)?),
         "quiet" => others::quiet(&serde_json::from_value(result)?),
         "connections" => others::connections(&serde_json::from_value(result)?),
         "idle" => others::idle(&serde_json::from_value(result)?),

@@ -7,6 +7,8 @@ use crate::broadcast::Broadcast;
 use crate::claims::{Claim, Verdict};
 use crate::compare::Comparison;
 use crate::connections::{Connections, Reading};
+use crate::fan_out::FanOut;
+use crate::fan_out::curve::{Cell, Coalescing};
 use crate::idle::Idle;
 use crate::instructions::{Function, Instructions};
 use crate::measure::Costs;
@@ -254,6 +256,63 @@ pub(super) fn idle(idle: &Idle) -> Page {
         bar(&full, idle.memory_full),
     ];
     page.figures(&[Figure::new("Resident", bars("Resident memory", "MiB", &shown))]);
+    page
+}
+
+pub(super) fn fan_out(result: &FanOut) -> Page {
+    let mut page = Page::new(
+        "Deliveries against raw sends",
+        "Server CPU of a publication's delivery to one more subscriber, and of a raw ring's send of the same \
+         bytes to the same number of sockets, in pairs a moment apart.",
+    );
+    page.tiles(&tiles(&result.claims));
+    page.heading("Server CPU per delivery", "The bar is the median, dots are halves of pairs.");
+    let shown: Vec<Bar> = result
+        .sizes
+        .iter()
+        .flat_map(|sized| {
+            let bar = |server: usize, name: &str, class: &str| Bar {
+                label: format!("{name}, {}", number(f64::from(sized.subscribers))),
+                values: sized.pairs.iter().map(|pair| pair[server]).collect(),
+                class: class.into(),
+            };
+            [bar(0, "headwater", "p0"), bar(1, "the other", "p2")]
+        })
+        .collect();
+    let figure = ordered_bars("CPU per delivery", "ns of CPU per delivery", &shown);
+    page.figures(&[Figure::new("CPU", figure)]);
+    page.heading("Promises", "");
+    page.claims(&result.claims);
+    page
+}
+
+pub(super) fn coalescing(result: &Coalescing) -> Page {
+    let mut page = Page::new(
+        "Several deliveries in one send",
+        &format!(
+            "Server CPU per delivery to {} subscribers of one channel, by batching window and publication \
+             rate, and of a raw ring's send of one publication measured beside it.",
+            number(f64::from(result.subscribers))
+        ),
+    );
+    let bar = |cell: &Cell| Bar {
+        label: format!("{} ms, {}/s", cell.window_ms, cell.rate),
+        values: vec![cell.delivery_ns / cell.raw_ns],
+        class: "p0".into(),
+    };
+    let shown: Vec<Bar> = result.cells.iter().map(bar).collect();
+    let figure = ordered_bars("CPU per delivery", "of that of a raw send", &shown);
+    page.figures(&[Figure::new("CPU", figure)]);
+    let rows: Vec<Vec<String>> = result
+        .cells
+        .iter()
+        .map(|cell| {
+            let Cell { window_ms, rate, delivery_ns, raw_ns } = cell;
+            [f64::from(*window_ms), f64::from(*rate), *delivery_ns, *raw_ns].map(number).to_vec()
+        })
+        .collect();
+    let head = ["window, ms", "publications a second", "ns a delivery", "ns a raw send"];
+    page.table("Every cell", &head, &rows);
     page
 }
 

@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     /// Count the waits as waits for I/O; they are not by default, where the kernel can tell.
     #[arg(long)]
     pub(crate) iowait: bool,
-    /// Broadcast: sends that one enter submits.
+    /// Broadcast and fan-out: sends that one enter submits.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) send_batch: u32,
     /// Direct descriptors, that is, connections at one time.
@@ -63,6 +63,8 @@ pub(crate) enum Role {
     Echo,
     /// It goes to every other connection.
     Broadcast,
+    /// It names a group of connections, to which --reply bytes are sent.
+    FanOut,
 }
 
 /// How a connection waits for bytes.

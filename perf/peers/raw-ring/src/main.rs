@@ -1,7 +1,7 @@
 //! The limit: what an echo or a broadcast costs on one io_uring when there is nothing else.
 //!
 //! In: bytes on TCP connections. Out: `--reply` bytes for every `--recv`, to the connection they came
-//! from or to all others, and counters as JSON on stdout. One thread, one ring, direct descriptors,
+//! from or to all others (or to groups, by `fan_out.rs`), and counters as JSON on stdout. One thread, one ring, direct descriptors,
 //! the ring flags and socket options that the server uses. Bytes are counted, not receives.
 //!
 //! Invariants: a send never waits (MSG_DONTWAIT), so that it is over when its submission is, and only
@@ -14,6 +14,7 @@
 
 mod arena;
 mod arguments;
+mod fan_out;
 mod ring;
 mod server;
 mod signals;
@@ -26,7 +27,7 @@ use std::{error, io};
 use clap::Parser;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-use arguments::Arguments;
+use arguments::{Arguments, Role};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::parse().check() {
@@ -53,7 +54,10 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn error::Error>> {
     }
     raise_descriptor_limit();
     let (listener, port) = listen(arguments)?;
-    server::serve(arguments, listener.as_raw_fd(), port)?;
+    match arguments.role {
+        Role::FanOut => fan_out::serve(arguments, listener, port)?,
+        Role::Echo | Role::Broadcast => server::serve(arguments, listener.as_raw_fd(), port)?,
+    }
     Ok(())
 }
 

@@ -242,7 +242,7 @@ impl Server<'_> {
             };
             match self.role {
                 Role::Echo => self.send(slot, address, answer),
-                Role::Broadcast => self.spread(slot, address, answer / self.reply),
+                Role::Broadcast | Role::FanOut => self.spread(slot, address, answer / self.reply),
             }
         }
         self.sent.extend(lease);

@@ -1,0 +1,283 @@
+//! Scenario `fan-out`: server CPU of a delivery against a raw ring's send of the same bytes.
+//!
+//! In: numbers of subscribers, in one channel or many. Out: for each, the ratio over interleaved pairs.
+//! Both servers hold all their connections throughout; in turn one of them brings some publications to
+//! every subscriber, each publication (a burst of them, where there are many channels) following when
+//! the one before has arrived everywhere, so that nothing coalesces.
+
+mod audience;
+pub(crate) mod curve;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::claims::{self, Claim, Verdict};
+use crate::headwater::Headwater;
+use crate::peers::{Peers, Role, RunningPeer};
+use crate::process::{self, Child, Family, Launch};
+use crate::record::{self, Surroundings};
+use crate::servers::{Job, Message};
+use crate::statistics::Summary;
+use crate::{distance, frames};
+use audience::{Audience, BURST, FIRST, OTHER, Place, Size};
+
+/// Deliveries against raw sends, at any number of subscribers
+#[derive(Debug, Clone, Serialize, clap::Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    places: crate::Places,
+    /// Numbers of subscribers, with commas between them.
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000, 100_000, 1_000_000])]
+    subscribers: Vec<u32>,
+    /// Channels that they are spread over.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    channels: u32,
+    /// Bytes of a publication, JSON.
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(128..=1_400))]
+    payload: u32,
+    /// Pairs of every number.
+    #[arg(long, default_value_t = 24)]
+    pairs: u32,
+    /// Deliveries of one half of a pair, at least; all subscribers have the same number.
+    #[arg(long, default_value_t = 200_000)]
+    deliveries: u32,
+    #[command(flatten)]
+    limit: Limit,
+    /// Another build of Headwater to compare with, instead of the raw ring.
+    #[arg(long)]
+    against: Option<PathBuf>,
+    /// Keep pairs during which the distance between the two cores changed.
+    #[arg(long)]
+    any_distance: bool,
+    /// A missed claim is exit code 1.
+    #[arg(long)]
+    gate: bool,
+}
+
+/// The raw ring that deliveries are compared with.
+#[derive(Debug, Clone, Serialize, clap::Args)]
+pub(crate) struct Limit {
+    /// Sends that the raw ring submits with one enter: by default what is cheapest.
+    #[arg(long, default_value_t = 64)]
+    send_batch: u32,
+    /// Directory of the peers.
+    #[arg(long, default_value = "perf/peers")]
+    peers_directory: PathBuf,
+    /// Build the raw ring first.
+    #[arg(long)]
+    build: bool,
+}
+
+impl Limit {
+    fn start(&self, job: &Job<'_>, launch: &Launch<'_>) -> Result<RunningPeer> {
+        let mut peers = Peers::read(&self.peers_directory)?;
+        peers.select(Role::FanOut, "none")?;
+        if let Some(missing) = peers.prepare(self.build).pop() {
+            bail!("{}: {}", missing.name, missing.why);
+        }
+        let raw = peers.list.first().context("no peer does fan-outs")?;
+        let raw = raw.with_argument("--send-batch", &self.send_batch.to_string());
+        peers.start(&raw, job, launch)
+    }
+}
+
+/// What came out.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct FanOut {
+    options: serde_json::Value,
+    pub(crate) channels: u32,
+    pub(crate) payload: u32,
+    pub(crate) sizes: Vec<Sized>,
+    pub(crate) claims: Vec<Claim>,
+}
+
+/// One number of subscribers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Sized {
+    pub(crate) subscribers: u32,
+    /// Server CPU of a delivery, nanoseconds: Headwater and the raw ring.
+    pub(crate) pairs: Vec<[f64; 2]>,
+    /// Pairs whose cores moved.
+    pub(crate) left_out: Vec<[f64; 2]>,
+    pub(crate) ratio: Option<Summary>,
+    /// Who had the first publication, byte for byte.
+    pub(crate) checked: u64,
+    /// Of both, the part in the program itself.
+    pub(crate) user_ns: [f64; 2],
+    /// Enters of the server, per delivery.
+    pub(crate) enters: Option<f64>,
+}
+
+/// Says whether the gate held.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    let surroundings = Surroundings::look();
+    let mut result = FanOut {
+        options: serde_json::to_value(options)?,
+        channels: options.channels,
+        payload: options.payload,
+        sizes: Vec::new(),
+        claims: Vec::new(),
+    };
+    for &subscribers in &options.subscribers {
+        ensure!(subscribers >= options.channels, "more channels than subscribers");
+        let sized = measure(options, Size { subscribers, channels: options.channels })?;
+        let cell = match options.channels {
+            1 => format!("{subscribers}"),
+            channels => format!("{channels} x {}", subscribers / channels),
+        };
+        sized.print(&cell);
+        let ratio = sized.ratio.as_ref();
+        result.claims.push(match (&options.against, ratio) {
+            (Some(_), Some(ratio)) => Claim::new(
+                "CPU of a delivery / the other build's",
+                &cell,
+                Verdict::NotAsked,
+                ratio.short(),
+            ),
+            _ => Claim::bounded("CPU of a delivery / of a raw send", &cell, ratio, PROMISED),
+        });
+        result.sizes.push(sized);
+    }
+    claims::print(&result.claims);
+    record::finish(&options.places.results, "fan-out", &surroundings, &result)?;
+    Ok(!options.gate || claims::hold(&result.claims))
+}
+
+/// Both servers at work on one number of subscribers.
+struct Bench {
+    audience: Audience,
+    families: [Family; 2],
+    /// The channels of one round, in bursts.
+    bursts: Vec<Vec<u32>>,
+    rounds: u32,
+}
+
+impl Bench {
+    /// Nanoseconds of server CPU per delivery.
+    fn half(&mut self, server: usize) -> Result<f64> {
+        let before = self.families[server].cpu_time()?;
+        let mut deliveries = 0;
+        for _ in 0..self.rounds {
+            for burst in &self.bursts {
+                deliveries += self.audience.publish(server, burst)?;
+            }
+        }
+        let used = self.families[server].cpu_time()?.saturating_sub(before);
+        Ok(used.as_nanos() as f64 / deliveries as f64)
+    }
+}
+
+fn measure(options: &Options, size: Size) -> Result<Sized> {
+    let places = &options.places;
+    let launch = Launch::on(places.server_cpu());
+    let message = Message::new(frames::json(options.payload as usize));
+    let headwater = Headwater::start(&places.headwater, 1, &launch)?;
+    let job = message.job(Role::FanOut, size.subscribers);
+    let other = match &options.against {
+        Some(binary) => Other::Headwater(Headwater::start(binary, 1, &launch)?),
+        None => Other::Raw(options.limit.start(&job, &launch)?),
+    };
+    process::pin(places.client_cpu())?;
+    let servers = [Place::Headwater(headwater.address), other.place()];
+    let audience = Audience::open(servers, size, &message.payload, &message.reply)?;
+    let channels: Vec<u32> = (0..size.channels).collect();
+    let mut bench = Bench {
+        audience,
+        families: [headwater.child.family()?, other.child().family()?],
+        bursts: channels.chunks(BURST).map(<[u32]>::to_vec).collect(),
+        rounds: options.deliveries.div_ceil(size.subscribers),
+    };
+    let checked = bench.audience.check(FIRST)?;
+    bench.audience.check(OTHER)?;
+    ensure!(checked == u64::from(size.subscribers), "only {checked} had it byte for byte");
+
+    let mut sized = Sized {
+        subscribers: size.subscribers,
+        pairs: Vec::new(),
+        left_out: Vec::new(),
+        ratio: None,
+        checked,
+        user_ns: [0.0; 2],
+        enters: None,
+    };
+    let enters = headwater.counters()?.enters;
+    let user = [bench.families[FIRST].user_time()?, bench.families[OTHER].user_time()?];
+    let mut halves = 0;
+    for number in 0..options.pairs * 2 {
+        if sized.pairs.len() >= options.pairs as usize {
+            break;
+        }
+        let before = distance::between(places.server_cpu(), places.client_cpu())?;
+        let order = if number % 2 == 0 { [FIRST, OTHER] } else { [OTHER, FIRST] };
+        let mut pair = [0.0; 2];
+        for server in order {
+            pair[server] = bench.half(server)?;
+        }
+        halves += 1;
+        let after = distance::between(places.server_cpu(), places.client_cpu())?;
+        if options.any_distance || distance::is_steady(before, after) {
+            sized.pairs.push(pair);
+        } else {
+            sized.left_out.push(pair);
+        }
+    }
+    let deliveries = f64::from(halves * bench.rounds) * f64::from(size.subscribers);
+    sized.enters = enters
+        .zip(headwater.counters()?.enters)
+        .map(|(before, after)| (after - before) as f64 / deliveries);
+    for server in [FIRST, OTHER] {
+        let used = bench.families[server].user_time()?.saturating_sub(user[server]);
+        sized.user_ns[server] = used.as_nanos() as f64 / deliveries;
+    }
+    sized.ratio = Summary::of(sized.pairs.iter().map(|[ours, raw]| ours / raw));
+    // First, so that no server hears of the end of its connections.
+    drop((headwater, other));
+    drop(bench);
+    Ok(sized)
+}
+
+/// What Headwater is compared with.
+enum Other {
+    Raw(RunningPeer),
+    Headwater(Headwater),
+}
+
+impl Other {
+    fn place(&self) -> Place {
+        match self {
+            Self::Raw(peer) => Place::Raw(peer.address),
+            Self::Headwater(headwater) => Place::Headwater(headwater.address),
+        }
+    }
+
+    fn child(&self) -> &Child {
+        match self {
+            Self::Raw(peer) => &peer.child,
+            Self::Headwater(headwater) => &headwater.child,
+        }
+    }
+}
+
+impl Sized {
+    fn print(&self, cell: &str) {
+        let median = |server: usize| {
+            let summary = Summary::of(self.pairs.iter().map(|pair| pair[server]));
+            summary.map_or(f64::NAN, |summary| summary.median)
+        };
+        let [ours, others] = self.user_ns;
+        println!(
+            "{cell:>16}  {:6.0} ns a delivery ({ours:.0} in the program), {:6.0} ns of the other ({others:.0}); \
+             {} enters a delivery; {} of {} pairs left out",
+            median(FIRST),
+            median(OTHER),
+            self.enters.map_or_else(|| "?".into(), |enters| format!("{enters:.4}")),
+            self.left_out.len(),
+            self.left_out.len() + self.pairs.len(),
+        );
+    }
+}
+
+/// Median, and the upper end of its interval.
+const PROMISED: (f64, f64) = (1.08, 1.15);
