@@ -19,7 +19,7 @@ use crate::fanout::{
 };
 use crate::limits::{
     ARENA_BLOCKS_MAX, BLOCK_BYTES, CHANNELS_PER_SHARD_MAX, OUTBOUND_MESSAGES_HIGH,
-    PUBLICATION_BYTES_MAX,
+    OUTBOUND_REFUSES_FACTOR, PUBLICATION_BYTES_MAX,
 };
 use crate::mailbox::ShardId;
 use crate::memory::{BlockPool, BlockWriter, Key, Payload};
@@ -103,6 +103,9 @@ pub enum PublishError {
     /// The server has as many channels as it may have.
     #[error("no further channel can be opened now")]
     TooManyChannels,
+    /// Too many publications wait for the shard that orders the channel.
+    #[error("more is published than can be passed on; publish it again later")]
+    Congested,
 }
 
 /// What the shard has to pass on to connections.
@@ -183,6 +186,8 @@ pub struct Hub {
     ingest_pool: BlockPool,
     ingest: Option<BlockWriter>,
     outbound: Vec<VecDeque<HubMail>>,
+    /// From how many on publishers are held back.
+    outbound_high: usize,
     events: VecDeque<HubEvent>,
     history: HistoryLimits,
     entropy: u64,
@@ -212,11 +217,23 @@ impl Hub {
             ingest_pool: BlockPool::new(BLOCK_BYTES, ARENA_BLOCKS_MAX),
             ingest: None,
             outbound: (0..shards).map(|_| VecDeque::new()).collect(),
+            outbound_high: OUTBOUND_MESSAGES_HIGH,
             events: VecDeque::new(),
             history,
             entropy,
             totals: HubTotals::default(),
         }
+    }
+
+    /// Lets fewer messages wait for a full mailbox.
+    pub fn bound_outbound(&mut self, messages: usize) {
+        self.outbound_high = messages.min(OUTBOUND_MESSAGES_HIGH);
+    }
+
+    /// Messages that wait for the fullest mailbox.
+    #[must_use]
+    pub fn outbound_messages(&self) -> usize {
+        self.outbound.iter().map(VecDeque::len).max().unwrap_or(0)
     }
 
     /// The shard that orders a channel.
@@ -229,7 +246,7 @@ impl Hub {
     #[must_use]
     pub fn is_congested(&self, channel: &str) -> bool {
         let home = self.home_of(channel);
-        (home != self.shard && self.outbound[usize::from(home)].len() > OUTBOUND_MESSAGES_HIGH)
+        (home != self.shard && self.outbound[usize::from(home)].len() > self.outbound_high)
             || self.fanout.is_saturated(channel)
     }
 
@@ -247,6 +264,11 @@ impl Hub {
         if bytes.len() > PUBLICATION_BYTES_MAX {
             return Err(PublishError::TooLarge);
         }
+        let home = self.home_of(channel);
+        let waiting = self.outbound[usize::from(home)].len();
+        if home != self.shard && waiting > self.outbound_high * OUTBOUND_REFUSES_FACTOR {
+            return Err(PublishError::Congested);
+        }
         let publication = Publication {
             payload: self.copy_in(bytes),
             kind: draft.kind,
@@ -254,7 +276,6 @@ impl Hub {
             event: draft.event,
             key: draft.key,
         };
-        let home = self.home_of(channel);
         if home == self.shard {
             self.order(channel, publication, self.shard, draft.confirm, now);
         } else {
@@ -436,7 +457,7 @@ impl Hub {
         for told in channel.readers() {
             let (own, queue) = (told == self.shard, &mut self.outbound[usize::from(told)]);
             loop {
-                if !own && queue.len() >= OUTBOUND_MESSAGES_HIGH {
+                if !own && queue.len() >= self.outbound_high {
                     behind = true;
                     break;
                 }

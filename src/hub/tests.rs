@@ -141,6 +141,25 @@ fn a_shard_that_cannot_be_told_gets_the_range_later() {
 }
 
 #[test]
+fn what_waits_for_a_full_mailbox_is_bounded() {
+    let mut hubs = hubs();
+    let home = usize::from(hubs[0].home_of("news"));
+    let publisher = &mut hubs[1 - home];
+    publisher.bound_outbound(8);
+    let (name, draft) = (Arc::from("news"), || Draft::of(PublicationKind::Text));
+    for number in 0..=8 * OUTBOUND_REFUSES_FACTOR {
+        assert_eq!(publisher.is_congested("news"), number > 8, "{number} wait");
+        publisher.publish(&name, b"x", draft(), NOW).expect("it may wait");
+    }
+    // Whoever cannot be held back is refused, and what is there arrives.
+    assert_eq!(publisher.publish(&name, b"x", draft(), NOW), Err(PublishError::Congested));
+    assert_eq!(publisher.outbound_messages(), 8 * OUTBOUND_REFUSES_FACTOR + 1);
+    settle(&mut hubs);
+    assert_eq!(hubs[home].totals().publications, 8 * OUTBOUND_REFUSES_FACTOR as u64 + 1);
+    assert!(!hubs[1 - home].is_congested("news"));
+}
+
+#[test]
 fn an_idempotency_key_publishes_once() {
     let mut hubs = hubs();
     let home = usize::from(hubs[0].home_of("news"));

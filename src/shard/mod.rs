@@ -30,7 +30,7 @@ use crate::limits::{
     COMPLETIONS_PER_TURN, CONNECTIONS_PER_SHARD_MAX, HOT_LOOK_MS, MAIL_PER_TURN, TIMER_TICK_MS,
 };
 use crate::live::LiveEvent;
-use crate::mailbox::Post;
+use crate::mailbox::{Post, PostTotals};
 use crate::memory::{Key, Slab};
 use crate::ring::{Armed, Completion, ListenerId, Op, Ring, RingError, Socket, Wait};
 use crate::session::{self, Connection, Protocol};
@@ -174,6 +174,18 @@ impl<R: Ring> Shard<R> {
     #[must_use]
     pub const fn hub(&self) -> &crate::hub::Hub {
         &self.world.hub
+    }
+
+    /// What this shard sent to others.
+    #[must_use]
+    pub const fn mail_totals(&self) -> PostTotals {
+        self.post.totals()
+    }
+
+    /// Whether somebody is not read because what he publishes cannot be passed on.
+    #[must_use]
+    pub const fn holds_publishers(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// Stops accepting, tells every peer, and ends within the drain time.
@@ -356,6 +368,7 @@ impl<R: Ring> Shard<R> {
         if peer.connection.hold == Hold::Congestion && !peer.held {
             peer.held = true;
             self.held.push(key);
+            self.world.counters().publishers_held.add(1);
         }
         if (peer.receives_many_now() && !peer.connection.wants_input()) || peer.floods() {
             // The kernel would go on filling the inbox, or fill every buffer from this one.
@@ -422,6 +435,10 @@ impl<R: Ring> Shard<R> {
     }
 
     fn receive_mail(&mut self) {
+        #[cfg(planted = "mail_waits_for_room")]
+        if self.world.has_mail() {
+            return;
+        }
         for _ in 0..MAIL_PER_TURN {
             let Some(mail) = self.post.receive() else { break };
             match mail {
@@ -524,6 +541,9 @@ impl<R: Ring> Shard<R> {
         counters.overflows.set(ring.overflows);
         counters.leases_out.set(ring.leases_out);
         counters.bytes_out.set(ring.bytes_sent);
+        let mail = self.post.totals();
+        counters.mail_sent.set(mail.messages);
+        counters.doorbells.set(mail.doorbells);
         self.world.count_deflate();
     }
 

@@ -81,6 +81,8 @@ pub(super) struct World {
     date_second: i64,
     ticked_second: u64,
     entropy: u64,
+    /// Whether the last mail was one about live streams.
+    mails_live: bool,
 }
 
 /// Every so many seconds the hub looks for what it can forget.
@@ -115,12 +117,14 @@ impl World {
             date_second: i64::MIN,
             ticked_second: 0,
             entropy,
+            mails_live: false,
             settings,
             own: Arc::clone(&board.shards()[usize::from(shard)]),
             board,
             shard,
             shards,
         };
+        world.hub.bound_outbound(post.capacity());
         world.set_now(now);
         world
     }
@@ -211,20 +215,20 @@ impl World {
     }
 
     pub(super) fn send_mail(&mut self, post: &mut Post<Mail>) {
-        for to in (0..self.shards).filter(|to| *to != self.shard) {
-            let queue = self.hub.outbound(to);
-            while let Some(mail) = queue.pop_front() {
-                if let Err(Mail::Hub(_, mail)) = post.send(to, Mail::Hub(self.shard, mail)) {
-                    queue.push_front(mail);
-                    break;
-                }
-            }
-            let queue = self.live.outbound(to);
-            while let Some(mail) = queue.pop_front() {
-                if let Err(Mail::Live(_, mail)) = post.send(to, Mail::Live(self.shard, mail)) {
-                    queue.push_front(mail);
-                    break;
-                }
+        let shard = self.shard;
+        for to in (0..self.shards).filter(|to| *to != shard) {
+            let (hub, live) = (self.hub.outbound(to), self.live.outbound(to));
+            while (!hub.is_empty() || !live.is_empty()) && post.has_room(to) {
+                // By turns, so that neither keeps the other out of a mailbox that is always full.
+                self.mails_live = !live.is_empty() && (hub.is_empty() || !self.mails_live);
+                let mail = if self.mails_live {
+                    live.pop_front().map(|mail| Mail::Live(shard, mail))
+                } else {
+                    hub.pop_front().map(|mail| Mail::Hub(shard, mail))
+                };
+                // There is room, and nobody else sends into this queue.
+                let refused = mail.and_then(|mail| post.send(to, mail).err());
+                debug_assert!(refused.is_none() || cfg!(planted = "dropped_mail"), "{refused:?}");
             }
         }
     }
