@@ -1,7 +1,7 @@
 //! The lab: loads for a whole running server, from a pinned process of its own.
 //!
 //! ```text
-//! echo | broadcast | idle | connections | quiet | instructions | compare     the scenarios; run: one from a file
+//! echo | broadcast | cross-shard | idle | connections | quiet | instructions | compare     the scenarios; run: one from a file
 //! pairs                 who runs when, and which runs can be compared (distance)
 //! measure               CPU, system calls (judge), latency of a window
 //! http -> load -> ring  connections, then closed and open loops on io_uring
@@ -22,6 +22,7 @@ mod broadcast;
 mod claims;
 mod compare;
 mod connections;
+mod cross_shard;
 mod distance;
 mod echo;
 mod frames;
@@ -66,6 +67,8 @@ enum Scenario {
     Echo(echo::Options),
     #[command(args_override_self = true)]
     Broadcast(broadcast::Options),
+    #[command(args_override_self = true)]
+    CrossShard(cross_shard::Options),
     #[command(args_override_self = true)]
     Idle(idle::Options),
     #[command(args_override_self = true)]
@@ -159,6 +162,7 @@ fn start(scenario: &Scenario) -> Result<bool> {
     match scenario {
         Scenario::Echo(options) => echo::run(options),
         Scenario::Broadcast(options) => broadcast::run(options),
+        Scenario::CrossShard(options) => cross_shard::run(options),
         Scenario::Idle(options) => idle::run(options),
         Scenario::Connections(options) => connections::run(options),
         Scenario::Quiet(options) => quiet::run(options),

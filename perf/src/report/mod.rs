@@ -3,6 +3,7 @@
 //! In: a JSON record. Out: a page with strips, bars and curves, that needs nothing else and fetches
 //! nothing. Not here: measuring, and judging (`claims.rs`).
 
+mod cross_shard;
 mod echo;
 mod others;
 mod page;
@@ -37,6 +38,7 @@ fn page(record: &str) -> Result<String> {
         "broadcast" => others::broadcast(&serde_json::from_value(result)?),
         "compare" => others::compare(&serde_json::from_value(result)?),
         "instructions" => others::instructions(&serde_json::from_value(result)?),
+        "cross-shard" => cross_shard::page(&serde_json::from_value(result)?),
         "quiet" => others::quiet(&serde_json::from_value(result)?),
         "connections" => others::connections(&serde_json::from_value(result)?),
         "idle" => others::idle(&serde_json::from_value(result)?),
