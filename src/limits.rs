@@ -65,6 +65,12 @@ pub const SINKS_PER_TURN: usize = 1024;
 pub const REPLICA_LAG_MAX: u64 = (MAILBOX_MESSAGES + OUTBOUND_MESSAGES_HIGH) as u64;
 /// Completions routed in one turn.
 pub const COMPLETIONS_PER_TURN: u32 = 8192;
+/// Slots of connections that a turn of a drain looks at; each connection there is told.
+pub const DRAIN_SLOTS_PER_TURN: u32 = 1024;
+/// Channels at home that a turn looks at for what can be forgotten.
+pub const CHANNEL_LOOKS_PER_TURN: usize = 256;
+/// In how long each of them is looked at once.
+pub const CHANNEL_LOOKS_LAP_MS: u64 = 5_000;
 /// Receives started in one turn.
 pub const RECEIVES_PER_TURN: usize = 128;
 

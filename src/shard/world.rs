@@ -5,7 +5,9 @@ use crate::compress::Texts;
 use crate::connection::{Role, Transport};
 use crate::fanout::PublicationKind;
 use crate::hub::{Draft, Hub};
-use crate::limits::{ARENA_BLOCKS_MAX, BLOCK_BYTES, HTTP_HEAD_MS, RTMP_SETUP_MS};
+use crate::limits::{
+    ARENA_BLOCKS_MAX, BLOCK_BYTES, CHANNEL_LOOKS_PER_TURN, HTTP_HEAD_MS, RTMP_SETUP_MS,
+};
 use crate::live::{Directory, PublisherId, StreamName, TrackKind};
 use crate::mailbox::{Post, ShardId};
 use crate::memory::{Arena, Key};
@@ -85,8 +87,6 @@ pub(super) struct World {
     mails_live: bool,
 }
 
-/// Every so many seconds the hub looks for what it can forget.
-const HUB_TICK_SECONDS: u64 = 5;
 /// Channels that a shard writes on the board.
 const CHANNELS_SHOWN: usize = 200;
 
@@ -244,26 +244,27 @@ impl World {
         }
     }
 
-    /// The second that began since the last call, if one did.
-    pub(super) fn second_passed(&mut self) -> Option<u64> {
+    /// Whether a second began since the last call.
+    pub(super) fn second_passed(&mut self) -> bool {
         let second = self.now.monotonic.as_millis() / 1000;
-        (second != self.ticked_second).then(|| {
-            self.ticked_second = second;
-            second
-        })
+        std::mem::replace(&mut self.ticked_second, second) != second
     }
 
-    pub(super) fn tick(&mut self, second: u64) {
-        if second.is_multiple_of(HUB_TICK_SECONDS) {
-            self.hub.tick(self.now.monotonic);
-        }
+    /// Forgets what is too old, a few channels in each turn.
+    pub(super) fn look_at_channels(&mut self) {
+        self.hub.look_at_channels(CHANNEL_LOOKS_PER_TURN, self.now.monotonic);
+    }
+
+    /// Once a second.
+    pub(super) fn tick(&mut self) {
+        self.hub.begin_looks();
         self.live.tick(self.now);
         let totals = self.hub.totals();
         let counters = self.counters();
         counters.publications.set(totals.publications);
         counters.skipped.set(totals.skipped);
         counters.subscriptions.set(self.hub.readers().subscription_count() as u64);
-        counters.channels.set(self.hub.channels().count() as u64);
+        counters.channels.set(self.hub.channel_count() as u64);
         counters.live_streams.set(self.live.stream_count() as u64);
         let served = (self.stream_states(), self.channel_states());
         self.own.set_served(served.0, served.1);
