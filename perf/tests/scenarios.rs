@@ -64,6 +64,19 @@ scenarios! {
             // Every byte of every delivery is compared, and each publication reaches all before the next.
             ("/rounds/0/runs/0/messages", AtLeast(18_000.0)),
         ];
+    cross_shard:
+        "cross-shard --rates 2000 --crowd 1000 --rounds 1 --seconds 0.05 --warmup 0 --judge 0",
+        [
+            ("/paces/0/runs/0/costs/messages", AtLeast(1.0)),
+            ("/paces/0/runs/7/costs/messages", AtLeast(1.0)),
+            ("/paces/2/subscribers", Be(1_000.0)),
+            ("/paces/2/runs/0/costs/messages", AtLeast(1_000.0)),
+            // The third run goes there and back, the fifth from the shard of the home to the other. A message
+            // rings at most once; before and after come the subscribes and the goodbyes of few connections.
+            ("/paces/2/runs/2/mail", AtLeast(1.5)),
+            ("/paces/2/runs/4/mail", AtLeast(0.75)),
+            ("/paces/1/runs/4/costs/messages", AtLeast(1.0)),
+        ];
 }
 
 fn run(name: &str, arguments: &str, holds: &[(&str, Must)]) {
