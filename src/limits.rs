@@ -48,8 +48,14 @@ pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 64;
 
 /// Messages in a mailbox from one shard to another.
 pub const MAILBOX_MESSAGES: usize = 4096;
-/// Messages that wait for room in a full mailbox before publishers are held back.
-pub const OUTBOUND_MESSAGES_HIGH: usize = 4096;
+/// Messages that wait for room in a full mailbox before publishers are held back; where mailboxes hold
+/// fewer, so many.
+pub const OUTBOUND_MESSAGES_HIGH: usize = MAILBOX_MESSAGES;
+/// How many times as many may wait before publications are refused whose publishers cannot be held back,
+/// because the next one comes on another connection.
+pub const OUTBOUND_REFUSES_FACTOR: usize = 4;
+/// Messages taken from one mailbox before the next one is looked at.
+pub const MAIL_IN_A_ROW_MAX: usize = 64;
 /// Messages taken from mailboxes in one turn.
 pub const MAIL_PER_TURN: usize = 4096;
 /// Sinks visited by the fan-out in one turn.
@@ -61,6 +67,12 @@ pub const BATCH_WINDOW_MS_MAX: u64 = 10_000;
 pub const REPLICA_LAG_MAX: u64 = (MAILBOX_MESSAGES + OUTBOUND_MESSAGES_HIGH) as u64;
 /// Completions routed in one turn.
 pub const COMPLETIONS_PER_TURN: u32 = 8192;
+/// Slots of connections that a turn of a drain looks at; each connection there is told.
+pub const DRAIN_SLOTS_PER_TURN: u32 = 1024;
+/// Channels at home that a turn looks at for what can be forgotten.
+pub const CHANNEL_LOOKS_PER_TURN: usize = 256;
+/// In how long each of them is looked at once.
+pub const CHANNEL_LOOKS_LAP_MS: u64 = 5_000;
 /// Receives started in one turn.
 pub const RECEIVES_PER_TURN: usize = 128;
 
@@ -167,6 +179,7 @@ pub const TIMER_TICK_MS: u64 = 64;
 pub const TIMER_BUCKETS: usize = 2048;
 
 const _: () = assert!(TIMER_BUCKETS.is_power_of_two());
+const _: () = assert!(MAIL_IN_A_ROW_MAX < MAIL_PER_TURN);
 const _: () = assert!(RING_BUFFERS_PER_CELL.is_power_of_two());
 const _: () =
     assert!(PUBLICATION_BYTES_MAX <= LOG_BYTES_MAX && HISTORY_BYTES >= PUBLICATION_BYTES_MAX);

@@ -42,6 +42,9 @@ pub(crate) struct Options {
     /// Shards of the server.
     #[arg(long, default_value_t = 2)]
     shards: u32,
+    /// Offer permessage-deflate, and insist on it.
+    #[arg(long)]
+    deflate: bool,
     /// It ends early when the machine has less memory than this left, in MiB.
     #[arg(long, default_value_t = 1024)]
     spare_mebibytes: u64,
@@ -282,7 +285,9 @@ fn open(
             (format!("few-{number}"), crowd + (number + 1) * PER_CHANNEL)
         };
         let share = (end.min(count) - first).min(PER_CHANNEL);
-        if let Err(error) = open_some(server, clients, &channel, first, share) {
+        let path = headwater::channel_path(&channel);
+        let upgrade = Upgrade { path: &path, deflate: options.deflate };
+        if let Err(error) = open_some(server, clients, upgrade, first, share) {
             return Some(format!("{error:#}"));
         }
         if (first / PROGRESS) != (first + share) / PROGRESS {
@@ -304,12 +309,10 @@ fn open(
 fn open_some(
     server: &Headwater,
     clients: &mut Clients,
-    channel: &str,
+    upgrade: Upgrade<'_>,
     first: u32,
     count: u32,
 ) -> Result<()> {
-    let path = headwater::channel_path(channel);
-    let upgrade = Upgrade::to(&path);
     let sockets = http::open_websockets(server.address, upgrade, first as usize, count as usize)?;
     clients.parked.add(sockets).context("the client's rings")?;
     while clients.turn(Duration::ZERO)? {}
@@ -351,6 +354,7 @@ fn parse_meminfo(text: &str) -> BTreeMap<String, u64> {
 }
 
 const CROWD: &str = "crowd";
+/// Too short to be compressed.
 const PUBLICATION: &str = "is everybody there";
 /// Connections on each of the other channels; also opened between two looks at the pings.
 const PER_CHANNEL: u32 = 1000;

@@ -32,7 +32,7 @@ pub(crate) fn publish_path(channel: &str) -> String {
     format!("/pub/{channel}")
 }
 const READY_PATH: &str = "/readyz";
-const METRICS_PATH: &str = "/metrics";
+pub(crate) const METRICS_PATH: &str = "/metrics";
 
 const ENTERS: &str = "headwater_ring_enters_total";
 /// All of them, enters included.
@@ -42,6 +42,14 @@ const ALLOCATIONS: &str = "headwater_allocations_total";
 
 /// Messages compressed by permessage-deflate: one per publication, not per subscriber.
 const COMPRESSIONS: &str = "headwater_deflate_compressions_total";
+
+/// HTTP requests; the one that asks is counted already.
+pub(crate) const REQUESTS: &str = "headwater_http_requests_total";
+/// Messages that came from clients.
+pub(crate) const MESSAGES: &str = "headwater_messages_received_total";
+/// Messages from shard to shard, and the doorbells rung for them.
+pub(crate) const MAIL: &str = "headwater_mailbox_messages_total";
+pub(crate) const DOORBELLS: &str = "headwater_mailbox_doorbells_total";
 
 /// How the server is set up where scenarios differ.
 #[derive(Debug, Clone, Copy)]
@@ -147,8 +155,13 @@ impl Headwater {
     }
 }
 
+/// A counter of each shard.
+pub(crate) fn by_shard(text: &str, name: &str) -> Vec<u64> {
+    (0..).map_while(|shard| sum(text, &format!("{name}{{shard=\"{shard}\"}}"))).collect()
+}
+
 /// The sum of a counter over its labels; `None` if the text has no such counter.
-fn sum(text: &str, name: &str) -> Option<u64> {
+pub(crate) fn sum(text: &str, name: &str) -> Option<u64> {
     text.lines()
         .filter_map(|line| {
             let rest = line.strip_prefix(name)?;
@@ -169,7 +182,7 @@ fn free_address() -> Result<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::sum;
+    use super::{by_shard, sum};
 
     #[test]
     fn counters_are_summed_over_shards() {
@@ -178,5 +191,6 @@ mod tests {
         assert_eq!(sum(text, "a_total"), Some(7));
         assert_eq!(sum(text, "b_total"), Some(5));
         assert_eq!(sum(text, "c_total"), None);
+        assert_eq!(by_shard(text, "a_total"), [3, 4]);
     }
 }

@@ -59,6 +59,79 @@ impl<'a> Upgrade<'a> {
     pub(crate) fn to(path: &'a str) -> Self {
         Self { path, deflate: false }
     }
+
+    fn request(&self, address: SocketAddr) -> String {
+        let Self { path, deflate } = self;
+        let offer = if *deflate { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{offer}\r\n"
+        )
+    }
+
+    /// Reads the answer, which must be the right one.
+    fn accept(&self, stream: &TcpStream) -> Result<()> {
+        let Self { path, deflate } = self;
+        let answer = upgrade_answer(stream)?;
+        ensure!(answer.starts_with("HTTP/1.1 101 "), "{path} was refused: {answer}");
+        ensure!(answer.contains(ACCEPT), "wrong Sec-WebSocket-Accept: {answer}");
+        let agreed = answer.to_ascii_lowercase().contains("permessage-deflate");
+        ensure!(agreed || !deflate, "{path} does not compress");
+        Ok(())
+    }
+}
+
+/// A connection on which requests follow each other, until it becomes a WebSocket.
+#[derive(Debug)]
+pub(crate) struct KeptAlive {
+    stream: TcpStream,
+    address: SocketAddr,
+}
+
+impl KeptAlive {
+    /// The `index`-th connection of the run.
+    pub(crate) fn connect(address: SocketAddr, index: usize) -> Result<Self> {
+        let stream = socket::connect(address, index)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        Ok(Self { stream, address })
+    }
+
+    /// The body of a 200.
+    pub(crate) fn get(&mut self, path: &str) -> Result<String> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
+        self.exchange(request.as_bytes())
+    }
+
+    pub(crate) fn post(&mut self, path: &str, body: &str) -> Result<String> {
+        self.exchange(&post_request(self.address, path, body.as_bytes()))
+    }
+
+    pub(crate) fn upgrade(mut self, upgrade: Upgrade<'_>) -> Result<TcpStream> {
+        self.stream.write_all(upgrade.request(self.address).as_bytes())?;
+        upgrade.accept(&self.stream)?;
+        Ok(self.stream)
+    }
+
+    fn exchange(&mut self, request: &[u8]) -> Result<String> {
+        self.stream.write_all(request)?;
+        let mut answer = Vec::new();
+        let mut bytes = [0; 16_384];
+        loop {
+            let read = self.stream.read(&mut bytes)?;
+            ensure!(read > 0 && answer.len() <= ANSWER_BYTES_MAX, "no end of the answer");
+            answer.extend_from_slice(&bytes[..read]);
+            let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
+                continue;
+            };
+            let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+            let length: usize = length.context("an answer without a length")?.trim().parse()?;
+            if answer.len() >= end + 4 + length {
+                ensure!(head.starts_with("http/1.1 200 "), "{head}");
+                return Ok(String::from_utf8(answer.split_off(end + 4))?);
+            }
+        }
+    }
 }
 
 /// The bytes of a POST on a connection that stays.
@@ -98,29 +171,16 @@ pub(crate) fn open_websockets_to<'a>(
             let mut stream = socket::connect(address, first + index)
                 .with_context(|| format!("connection {}", first + index))?;
             stream.set_read_timeout(Some(TIMEOUT))?;
-            stream.write_all(upgrade_request(address, upgrade(first + index)).as_bytes())?;
+            stream.write_all(upgrade(first + index).request(address).as_bytes())?;
             open.push(stream);
         }
         for (index, stream) in open.iter().enumerate().skip(start) {
-            let Upgrade { path, deflate } = upgrade(first + index);
-            let answer = upgrade_answer(stream)
+            upgrade(first + index)
+                .accept(stream)
                 .with_context(|| format!("upgrade of connection {}", first + index))?;
-            ensure!(answer.starts_with("HTTP/1.1 101 "), "{path} was refused: {answer}");
-            ensure!(answer.contains(ACCEPT), "wrong Sec-WebSocket-Accept: {answer}");
-            let agreed = answer.to_ascii_lowercase().contains("permessage-deflate");
-            ensure!(agreed || !deflate, "{path} does not compress");
         }
     }
     Ok(open)
-}
-
-fn upgrade_request(address: SocketAddr, upgrade: Upgrade<'_>) -> String {
-    let Upgrade { path, deflate } = upgrade;
-    let offer = if deflate { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
-    format!(
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{offer}\r\n"
-    )
 }
 
 /// Opens `count` connections that speak nothing.

@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// Shards of the server.
     #[arg(long, default_value_t = 1)]
     shards: u32,
+    /// Offer permessage-deflate, and insist on it.
+    #[arg(long)]
+    deflate: bool,
     /// Most bytes per connection; above, the exit code is 1.
     #[arg(long)]
     gate: Option<f64>,
@@ -64,9 +67,10 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let memory_empty = settled_memory(&server.child)?;
     let started = Instant::now();
     let path = headwater::channel_path(CHANNEL);
-    let mut sockets = http::open_websockets(server.address, Upgrade::to(&path), 0, base)?;
+    let upgrade = Upgrade { path: &path, deflate: options.deflate };
+    let mut sockets = http::open_websockets(server.address, upgrade, 0, base)?;
     let memory_base = settled_memory(&server.child)?;
-    sockets.extend(http::open_websockets(server.address, Upgrade::to(&path), base, full - base)?);
+    sockets.extend(http::open_websockets(server.address, upgrade, base, full - base)?);
     let connect_seconds = started.elapsed().as_secs_f64();
     let memory_full = settled_memory(&server.child)?;
     let growth = memory_full.total() as f64 - memory_base.total() as f64;
@@ -160,5 +164,6 @@ fn read_publication(mut socket: &TcpStream, patience: Duration) -> Result<()> {
 }
 
 const CHANNEL: &str = "idle";
+/// Too short to be compressed.
 const PUBLICATION: &str = "is everybody there";
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,7 +1,8 @@
 //! The lab: loads for a whole running server, from a pinned process of its own.
 //!
 //! ```text
-//! echo | broadcast | fan-out | coalescing | idle | connections | quiet | instructions | compare     the scenarios; run: one from a file
+//! echo | broadcast | fan-out | coalescing | cross-shard | idle | connections | quiet | instructions | compare   the
+//!                       scenarios; run: one from a file
 //! pairs                 who runs when, and which runs can be compared (distance)
 //! measure               CPU, system calls (judge), latency of a window
 //! http -> load -> ring  connections, then closed and open loops on io_uring
@@ -22,6 +23,7 @@ mod broadcast;
 mod claims;
 mod compare;
 mod connections;
+mod cross_shard;
 mod distance;
 mod echo;
 mod fan_out;
@@ -71,6 +73,8 @@ enum Scenario {
     FanOut(fan_out::Options),
     #[command(args_override_self = true)]
     Coalescing(fan_out::curve::Options),
+    #[command(args_override_self = true)]
+    CrossShard(cross_shard::Options),
     #[command(args_override_self = true)]
     Idle(idle::Options),
     #[command(args_override_self = true)]
@@ -166,6 +170,7 @@ fn start(scenario: &Scenario) -> Result<bool> {
         Scenario::Broadcast(options) => broadcast::run(options),
         Scenario::FanOut(options) => fan_out::run(options),
         Scenario::Coalescing(options) => fan_out::curve::run(options),
+        Scenario::CrossShard(options) => cross_shard::run(options),
         Scenario::Idle(options) => idle::run(options),
         Scenario::Connections(options) => connections::run(options),
         Scenario::Quiet(options) => quiet::run(options),

@@ -226,13 +226,6 @@ impl Peers {
 }
 
 impl Peer {
-    /// The same, started with one more argument.
-    pub(crate) fn with_argument(&self, name: &str, value: &str) -> Self {
-        let mut this = self.clone();
-        this.start.extend([name.to_owned(), value.to_owned()]);
-        this
-    }
-
     fn prepare(&self, directory: &Path, build: bool) -> Result<()> {
         if build {
             for argv in &self.build {

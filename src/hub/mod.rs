@@ -18,8 +18,8 @@ use crate::fanout::{
     Sink, SubscribeOptions,
 };
 use crate::limits::{
-    ARENA_BLOCKS_MAX, BLOCK_BYTES, CHANNELS_PER_SHARD_MAX, OUTBOUND_MESSAGES_HIGH,
-    PUBLICATION_BYTES_MAX,
+    ARENA_BLOCKS_MAX, BLOCK_BYTES, CHANNEL_LOOKS_LAP_MS, CHANNELS_PER_SHARD_MAX,
+    OUTBOUND_MESSAGES_HIGH, OUTBOUND_REFUSES_FACTOR, PUBLICATION_BYTES_MAX,
 };
 use crate::mailbox::ShardId;
 use crate::memory::{BlockPool, BlockWriter, Key, Payload};
@@ -103,6 +103,9 @@ pub enum PublishError {
     /// The server has as many channels as it may have.
     #[error("no further channel can be opened now")]
     TooManyChannels,
+    /// Too many publications wait for the shard that orders the channel.
+    #[error("more is published than can be passed on; publish it again later")]
+    Congested,
 }
 
 /// What the shard has to pass on to connections.
@@ -176,6 +179,14 @@ pub struct Hub {
     /// Hashes names to homes; the same on every shard.
     home_hash: foldhash::quality::FixedState,
     homes: NameMap<Channel>,
+    /// The channels at home, the one that is looked at next first, and how many of them are due.
+    looks: VecDeque<Arc<str>>,
+    looks_due: usize,
+    /// How many are due in each second of a lap, and how many seconds it has left.
+    looks_a_second: usize,
+    lap_seconds: u64,
+    /// What their histories hold.
+    history_bytes: usize,
     /// Channels with a shard that could not be told yet.
     behind: VecDeque<Arc<str>>,
     fanout: Fanout,
@@ -183,6 +194,8 @@ pub struct Hub {
     ingest_pool: BlockPool,
     ingest: Option<BlockWriter>,
     outbound: Vec<VecDeque<HubMail>>,
+    /// From how many on publishers are held back.
+    outbound_high: usize,
     events: VecDeque<HubEvent>,
     history: HistoryLimits,
     entropy: u64,
@@ -207,16 +220,33 @@ impl Hub {
             shards,
             home_hash: foldhash::quality::FixedState::with_seed(seed),
             homes: HashMap::with_hasher(table_hash.clone()),
+            looks: VecDeque::new(),
+            looks_due: 0,
+            looks_a_second: 0,
+            lap_seconds: 0,
+            history_bytes: 0,
             behind: VecDeque::new(),
             fanout: Fanout::new(shard, table_hash, deflate),
             ingest_pool: BlockPool::new(BLOCK_BYTES, ARENA_BLOCKS_MAX),
             ingest: None,
             outbound: (0..shards).map(|_| VecDeque::new()).collect(),
+            outbound_high: OUTBOUND_MESSAGES_HIGH,
             events: VecDeque::new(),
             history,
             entropy,
             totals: HubTotals::default(),
         }
+    }
+
+    /// Lets fewer messages wait for a full mailbox.
+    pub fn bound_outbound(&mut self, messages: usize) {
+        self.outbound_high = messages.min(OUTBOUND_MESSAGES_HIGH);
+    }
+
+    /// Messages that wait for the fullest mailbox.
+    #[must_use]
+    pub fn outbound_messages(&self) -> usize {
+        self.outbound.iter().map(VecDeque::len).max().unwrap_or(0)
     }
 
     /// The shard that orders a channel.
@@ -229,7 +259,7 @@ impl Hub {
     #[must_use]
     pub fn is_congested(&self, channel: &str) -> bool {
         let home = self.home_of(channel);
-        (home != self.shard && self.outbound[usize::from(home)].len() > OUTBOUND_MESSAGES_HIGH)
+        (home != self.shard && self.outbound[usize::from(home)].len() > self.outbound_high)
             || self.fanout.is_saturated(channel)
     }
 
@@ -247,6 +277,11 @@ impl Hub {
         if bytes.len() > PUBLICATION_BYTES_MAX {
             return Err(PublishError::TooLarge);
         }
+        let home = self.home_of(channel);
+        let waiting = self.outbound[usize::from(home)].len();
+        if home != self.shard && waiting > self.outbound_high * OUTBOUND_REFUSES_FACTOR {
+            return Err(PublishError::Congested);
+        }
         let publication = Publication {
             payload: self.copy_in(bytes),
             kind: draft.kind,
@@ -254,7 +289,6 @@ impl Hub {
             event: draft.event,
             key: draft.key,
         };
-        let home = self.home_of(channel);
         if home == self.shard {
             self.order(channel, publication, self.shard, draft.confirm, now);
         } else {
@@ -358,13 +392,44 @@ impl Hub {
         }
     }
 
-    /// Forgets history that is too old and channels that no one uses.
-    pub fn tick(&mut self, now: Monotonic) {
-        let limits = &self.history;
-        self.homes.retain(|_, channel| {
-            channel.expire(limits, now);
-            !channel.is_forgettable(now)
-        });
+    /// Once a second: so many channels are due to be looked at that each is once in a lap.
+    pub fn begin_looks(&mut self) {
+        const SECONDS: u64 = CHANNEL_LOOKS_LAP_MS / 1000;
+        if self.lap_seconds == 0 {
+            self.lap_seconds = SECONDS;
+            self.looks_a_second = self.looks.len().div_ceil(SECONDS as usize);
+        }
+        self.lap_seconds -= 1;
+        self.looks_due = self.looks_a_second.min(self.looks.len());
+    }
+
+    /// Whether some are still due.
+    #[must_use]
+    pub const fn has_channels_to_look_at(&self) -> bool {
+        self.looks_due > 0
+    }
+
+    /// Forgets history that is too old and channels that no one uses, of at most `count` channels that are
+    /// due: a million at once would hold everything up.
+    pub fn look_at_channels(&mut self, count: usize, now: Monotonic) {
+        let count = count.min(self.looks_due);
+        self.looks_due -= count;
+        for _ in 0..count {
+            let Some(name) = self.looks.pop_front() else { break };
+            let Some(channel) = self.homes.get_mut(&name) else { continue };
+            let before = channel.resident_bytes();
+            channel.expire(&self.history, now);
+            if channel.is_forgettable(now) {
+                self.history_bytes -= before;
+                self.homes.remove(&name);
+            } else {
+                self.history_bytes = self.history_bytes + channel.resident_bytes() - before;
+                self.looks.push_back(name);
+            }
+        }
+        if self.looks.len() < self.looks.capacity() / 4 {
+            self.looks.shrink_to(self.looks.len() * 2);
+        }
     }
 
     /// The readers of this shard.
@@ -383,6 +448,12 @@ impl Hub {
         self.homes.iter().map(|(name, channel)| (name, channel.published()))
     }
 
+    /// How many channels are at home here.
+    #[must_use]
+    pub fn channel_count(&self) -> usize {
+        self.homes.len()
+    }
+
     /// Totals since the shard began.
     #[must_use]
     pub const fn totals(&self) -> HubTotals {
@@ -392,8 +463,7 @@ impl Hub {
     /// Bytes of tables, logs and ingest blocks; history pins ingest blocks.
     #[must_use]
     pub fn resident_bytes(&self) -> usize {
-        let history: usize = self.homes.values().map(Channel::resident_bytes).sum();
-        history + self.fanout.resident_bytes() + self.ingest_pool.resident_bytes()
+        self.history_bytes + self.fanout.resident_bytes() + self.ingest_pool.resident_bytes()
     }
 
     /// Gives a publication its offset and tells everyone.
@@ -405,20 +475,23 @@ impl Hub {
         confirm: Option<Confirm>,
         now: Monotonic,
     ) {
+        let limits = self.history;
         let result = self.channel(name, now).map(|channel| {
             let key = confirm.as_ref().and_then(|confirm| confirm.idempotency_key.as_ref());
-            channel.publish(publication, key, now)
-        });
-        if let Ok((_, true)) = result {
-            self.totals.publications += 1;
-            let limits = &self.history;
-            if let Some(channel) = self.homes.get_mut(name) {
-                channel.expire(limits, now);
+            let before = channel.resident_bytes();
+            let (position, is_new) = channel.publish(publication, key, now);
+            if is_new {
+                channel.expire(&limits, now);
             }
+            (position, is_new, before, channel.resident_bytes())
+        });
+        if let Ok((_, true, before, after)) = result {
+            self.totals.publications += 1;
+            self.history_bytes = self.history_bytes + after - before;
             self.tell(name);
         }
         let Some(Confirm { connection, .. }) = confirm else { return };
-        let result = result.map(|(position, _)| position);
+        let result = result.map(|(position, ..)| position);
         if from == self.shard {
             self.events.push_back(HubEvent::Published { connection, result });
         } else {
@@ -436,7 +509,7 @@ impl Hub {
         for told in channel.readers() {
             let (own, queue) = (told == self.shard, &mut self.outbound[usize::from(told)]);
             loop {
-                if !own && queue.len() >= OUTBOUND_MESSAGES_HIGH {
+                if !own && queue.len() >= self.outbound_high {
                     behind = true;
                     break;
                 }
@@ -508,7 +581,9 @@ impl Hub {
             // The constant spreads consecutive epochs (SplitMix64).
             self.entropy = self.entropy.wrapping_add(0x9E37_79B9_7F4A_7C15);
             let epoch = self.home_hash.hash_one(self.entropy) >> 16;
-            self.homes.insert(Arc::from(name), Channel::new(epoch, now));
+            let name: Arc<str> = Arc::from(name);
+            self.looks.push_back(Arc::clone(&name));
+            self.homes.insert(name, Channel::new(epoch, now));
         }
         // It was there or was put there just now.
         Ok(self.homes.get_mut(name).expect("a channel at home"))

@@ -232,6 +232,25 @@ fn a_shard_that_cannot_be_told_gets_the_range_later() {
 }
 
 #[test]
+fn what_waits_for_a_full_mailbox_is_bounded() {
+    let mut hubs = hubs();
+    let home = usize::from(hubs[0].home_of("news"));
+    let publisher = &mut hubs[1 - home];
+    publisher.bound_outbound(8);
+    let (name, draft) = (Arc::from("news"), || Draft::of(PublicationKind::Text));
+    for number in 0..=8 * OUTBOUND_REFUSES_FACTOR {
+        assert_eq!(publisher.is_congested("news"), number > 8, "{number} wait");
+        publisher.publish(&name, b"x", draft(), NOW).expect("it may wait");
+    }
+    // Whoever cannot be held back is refused, and what is there arrives.
+    assert_eq!(publisher.publish(&name, b"x", draft(), NOW), Err(PublishError::Congested));
+    assert_eq!(publisher.outbound_messages(), 8 * OUTBOUND_REFUSES_FACTOR + 1);
+    settle(&mut hubs);
+    assert_eq!(hubs[home].totals().publications, 8 * OUTBOUND_REFUSES_FACTOR as u64 + 1);
+    assert!(!hubs[1 - home].is_congested("news"));
+}
+
+#[test]
 fn an_idempotency_key_publishes_once() {
     let mut hubs = hubs();
     let home = usize::from(hubs[0].home_of("news"));
@@ -279,9 +298,39 @@ fn the_last_reader_to_leave_frees_the_replica_and_idle_channels_are_forgotten() 
     assert_eq!((hubs[0].readers().replica_count(), hubs[0].readers().subscription_count()), (0, 0));
     let later = Monotonic::from_millis(10_000_000);
     for hub in &mut hubs {
-        hub.tick(later);
-        assert_eq!(hub.channels().count(), 0);
+        for _ in 0..5 {
+            hub.begin_looks();
+            hub.look_at_channels(usize::MAX, later);
+        }
+        assert_eq!((hub.channel_count(), hub.channels().count()), (0, 0));
     }
+}
+
+#[test]
+fn channels_are_looked_at_a_few_at_a_time_and_all_in_a_lap() {
+    let [mut hub, _] = hubs();
+    let names: Vec<Arc<str>> = (0..2000).map(|number| Arc::from(format!("c{number}"))).collect();
+    let at_home: Vec<_> = names.iter().filter(|name| hub.home_of(name) == 0).collect();
+    for name in &at_home {
+        let draft = Draft::of(PublicationKind::Text);
+        hub.publish(name, b"some text", draft, NOW).expect("small");
+    }
+    let all = |hub: &Hub| hub.homes.values().map(Channel::resident_bytes).sum::<usize>();
+    assert_eq!((hub.channel_count(), hub.history_bytes), (at_home.len(), all(&hub)));
+    let later = Monotonic::from_millis(10_000_000);
+    for second in 1..=5 {
+        hub.begin_looks();
+        while hub.has_channels_to_look_at() {
+            let before = hub.channel_count();
+            hub.look_at_channels(10, later);
+            assert!(before - hub.channel_count() <= 10);
+            assert_eq!(hub.history_bytes, all(&hub));
+        }
+        let gone = at_home.len() - hub.channel_count();
+        assert!(gone >= at_home.len() * second / 5, "a fifth each second");
+        assert!(gone < at_home.len() * second / 5 + 10, "and no more");
+    }
+    assert_eq!((hub.channel_count(), hub.history_bytes, hub.looks.len()), (0, 0, 0));
 }
 
 #[test]

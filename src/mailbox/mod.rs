@@ -1,13 +1,17 @@
 //! Bounded single-producer single-consumer mailboxes between shards and to side threads.
 //!
 //! Every pair of shards has a queue each way; a full queue gives the message back and no one ever
-//! waits. A sender rings the receiver's doorbell at most once per [`Post::ring_doorbells`], and only
-//! when the receiver said that it sleeps: the receiver raises its flag, looks once more, then
-//! sleeps; the sender pushes, then looks at the flag. Both orders go through sequentially consistent
-//! fences, so at least one of the two sees the other.
+//! waits. A receiver goes round the senders, a few messages of each, so that one who floods keeps
+//! nobody else waiting. A sender rings the receiver's doorbell at most once per
+//! [`Post::ring_doorbells`], and only when the receiver said that it sleeps: the receiver raises its
+//! flag, looks once more, then sleeps; the sender pushes, then looks at the flag. Both orders go
+//! through sequentially consistent fences, so at least one of the two sees the other. Who finds the
+//! flag raised takes it down and rings, so a sleep is ended by one doorbell, whoever else sends
+//! before the sleeper is up.
 //!
 //! It knows no ring: what wakes a shard is a closure.
 
+use crate::limits::MAIL_IN_A_ROW_MAX;
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -27,14 +31,18 @@ struct Sleeper {
 }
 
 impl Sleeper {
-    /// Wakes the receiver if it sleeps. Called after a push.
-    fn wake(&self) {
+    /// Wakes the receiver if it sleeps and nobody did; says whether it rang. Called after a push.
+    fn wake(&self) -> bool {
         fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed)
-            && let Some(bell) = self.bell.get()
-        {
+        // Mostly it is awake, and looking does not take the line away from it.
+        let rings = self.asleep.load(Ordering::Relaxed)
+            // Who comes second sees the flag down: the receiver is on its way and looks at every queue
+            // before it raises the flag again.
+            && self.asleep.swap(false, Ordering::Relaxed);
+        if rings && let Some(bell) = self.bell.get() {
             bell();
         }
+        rings
     }
 }
 
@@ -53,12 +61,24 @@ pub struct Post<T> {
     sleepers: Arc<[Sleeper]>,
     /// To whom something was sent since the doorbells were rung.
     to_ring: u64,
-    /// Where the next look at the inbound queues starts.
+    /// Where the next look at the inbound queues starts, and how much was taken there in a row.
     turn: usize,
+    in_a_row: usize,
+    capacity: usize,
+    totals: PostTotals,
     #[cfg(planted = "reordered_mailbox")]
     held_back: Option<T>,
     #[cfg(planted = "lost_doorbell")]
     rung: u64,
+}
+
+/// What a shard did since the mesh was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PostTotals {
+    /// Messages sent.
+    pub messages: u64,
+    /// Doorbells rung.
+    pub doorbells: u64,
 }
 
 /// Makes the ends of a mesh of `shards` shards whose queues hold `capacity` messages each.
@@ -77,6 +97,9 @@ pub fn mesh<T>(shards: ShardId, capacity: usize) -> Vec<Post<T>> {
             sleepers: Arc::clone(&sleepers),
             to_ring: 0,
             turn: 0,
+            in_a_row: 0,
+            capacity,
+            totals: PostTotals::default(),
             #[cfg(planted = "reordered_mailbox")]
             held_back: None,
             #[cfg(planted = "lost_doorbell")]
@@ -109,10 +132,31 @@ impl<T> Post<T> {
         self.sleepers.len() as ShardId
     }
 
+    /// Messages that each queue of the mesh holds.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// What this end did so far.
+    #[must_use]
+    pub const fn totals(&self) -> PostTotals {
+        self.totals
+    }
+
     /// Sets what wakes this shard; before that it must not sleep.
     pub fn set_bell(&self, bell: Bell) {
         // A second bell would be for the same ring, so keeping the first is right.
         let _ = self.sleepers[usize::from(self.shard)].bell.set(bell);
+    }
+
+    /// Whether the next message to another shard will find room.
+    #[must_use]
+    pub fn has_room(&self, to: ShardId) -> bool {
+        #[cfg(planted = "dropped_mail")]
+        return true;
+        #[cfg(not(planted = "dropped_mail"))]
+        self.outbound[usize::from(to)].as_ref().is_some_and(|producer| !producer.is_full())
     }
 
     /// Sends to another shard.
@@ -128,21 +172,26 @@ impl<T> Post<T> {
         match producer.push(message) {
             Ok(()) => {
                 self.to_ring |= 1 << to;
+                self.totals.messages += 1;
                 Ok(())
             }
             Err(PushError::Full(message)) => Err(message),
         }
     }
 
-    /// Takes the next message, going round the senders.
+    /// Takes the next message, going round the senders with a few of each.
     pub fn receive(&mut self) -> Option<T> {
         #[cfg(planted = "reordered_mailbox")]
         if let Some(message) = self.held_back.take() {
             return Some(message);
         }
-        for _ in 0..self.inbound.len() {
-            let consumer = &mut self.inbound[self.turn];
-            if let Ok(message) = consumer.pop() {
+        // Once more than there are: whose share is used up is looked at again behind the others.
+        for _ in 0..=self.inbound.len() {
+            let Some(consumer) = self.inbound.get_mut(self.turn) else { break };
+            if self.in_a_row < MAIL_IN_A_ROW_MAX
+                && let Ok(message) = consumer.pop()
+            {
+                self.in_a_row += 1;
                 #[cfg(planted = "reordered_mailbox")]
                 if let Ok(next) = consumer.pop() {
                     self.held_back = Some(message);
@@ -150,6 +199,7 @@ impl<T> Post<T> {
                 }
                 return Some(message);
             }
+            self.in_a_row = 0;
             self.turn = (self.turn + 1) % self.inbound.len();
         }
         None
@@ -173,7 +223,7 @@ impl<T> Post<T> {
                     continue;
                 }
             }
-            self.sleepers[to as usize].wake();
+            self.totals.doorbells += u64::from(self.sleepers[to as usize].wake());
         }
     }
 
@@ -261,14 +311,67 @@ mod tests {
         assert_eq!(posts[0].send(1, 2), Err(2));
     }
 
+    /// A doorbell that counts.
+    fn set_counting_bell(post: &Post<u32>) -> Arc<AtomicUsize> {
+        let rung = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&rung);
+        post.set_bell(Box::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }));
+        rung
+    }
+
+    #[test]
+    fn who_floods_keeps_nobody_waiting() {
+        let mut posts = mesh::<u32>(3, 4096);
+        let mut flood = || {
+            while posts[0].send(2, 0).is_ok() {}
+            let _ = posts[1].send(2, 1);
+            // A turn takes fewer than the flooding shard has ready for the next.
+            let taken: Vec<u32> = (0..1024).map_while(|_| posts[2].receive()).collect();
+            assert_eq!(taken.len(), 1024, "a share that is used up is not the end");
+            taken.iter().filter(|sender| **sender == 1).count()
+        };
+        for _ in 0..10 {
+            assert_eq!(flood(), 1);
+        }
+    }
+
+    #[test]
+    fn all_that_a_turn_sends_to_a_shard_rings_once_and_a_sleep_ends_once() {
+        let mut posts = mesh::<u32>(4, 4096);
+        let rung: Vec<_> = posts.iter().map(set_counting_bell).collect();
+        let rung = |shard: usize| rung[shard].load(Ordering::Relaxed);
+        assert!(posts[1].fall_asleep() && posts[2].fall_asleep());
+        for number in 0..1000 {
+            for to in 1..4 {
+                posts[0].send(to, number).expect("room");
+            }
+        }
+        assert_eq!((1..4).map(rung).sum::<usize>(), 0, "nothing rings before the turn's end");
+        posts[0].ring_doorbells();
+        assert_eq!([rung(1), rung(2), rung(3)], [1, 1, 0], "the third is awake");
+        assert_eq!(posts[0].totals(), PostTotals { messages: 3000, doorbells: 2 });
+        // Until the sleeper is up, nobody rings again: neither a later turn nor another sender.
+        posts[0].send(1, 1000).expect("room");
+        posts[0].ring_doorbells();
+        posts[3].send(1, 0).expect("room");
+        posts[3].ring_doorbells();
+        assert_eq!((rung(1), posts[3].totals().doorbells), (1, 0));
+        // It finds everything, and when it sleeps again, the next message rings again.
+        posts[1].wake_up();
+        assert!(!posts[1].fall_asleep());
+        assert_eq!(std::iter::from_fn(|| posts[1].receive()).count(), 1002);
+        assert!(posts[1].fall_asleep());
+        posts[3].send(1, 0).expect("room");
+        posts[3].ring_doorbells();
+        assert_eq!(rung(1), 2);
+    }
+
     #[test]
     fn only_a_sleeper_is_woken_and_once_per_batch() {
         let mut posts = mesh::<u32>(2, 8);
-        let rung = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&rung);
-        posts[1].set_bell(Box::new(move || {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }));
+        let rung = set_counting_bell(&posts[1]);
         posts[0].send(1, 1).expect("room");
         posts[0].ring_doorbells();
         assert_eq!(rung.load(Ordering::Relaxed), 0);
@@ -279,6 +382,9 @@ mod tests {
         posts[0].send(1, 3).expect("room");
         posts[0].ring_doorbells();
         assert_eq!(rung.load(Ordering::Relaxed), 1);
+        assert!(!posts[1].fall_asleep(), "two wait");
+        while posts[1].receive().is_some() {}
+        assert!(posts[1].fall_asleep());
         let mut side = posts[1].side_sender(4);
         side.send(4).expect("room");
         assert_eq!(rung.load(Ordering::Relaxed), 2);

@@ -213,6 +213,12 @@ impl<T> Slab<T> {
         matches!(slot.state, State::Used(_)).then_some(Key { index, generation: slot.generation })
     }
 
+    /// Every occupant's index is below.
+    #[must_use]
+    pub const fn slot_count(&self) -> u32 {
+        (self.chunks.len() * CHUNK_SLOTS) as u32
+    }
+
     /// All occupants with their keys.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.chunks

@@ -103,6 +103,12 @@ counters! {
     live_streams: Gauge "headwater_live_streams",
     /// Turns of the shard's loop.
     turns: Total "headwater_shard_turns_total",
+    /// Messages sent to other shards.
+    mail_sent: Total "headwater_mailbox_messages_total",
+    /// Doorbells of other shards rung: at most one a turn for each of them, and none for who is awake.
+    doorbells: Total "headwater_mailbox_doorbells_total",
+    /// Times that a publisher was not read any further because what it publishes could not be passed on.
+    publishers_held: Total "headwater_publishers_held_total",
     /// Calls of io_uring_enter.
     enters: Total "headwater_ring_enters_total",
     /// Operations submitted to the ring.

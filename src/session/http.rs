@@ -126,9 +126,11 @@ pub(super) fn on_published(
             let (status, code) = match error {
                 PublishError::TooLarge => (413, "publication_too_large"),
                 PublishError::TooManyChannels => (503, "too_many_channels"),
+                PublishError::Congested => (503, "congested"),
             };
             let answer = Answer { status, code, version, keep_alive, is_head: false };
-            refuse(connection, &answer, &error.to_string(), context);
+            let later: &[_] = if status == 503 { &[("Retry-After", "1")] } else { &[] };
+            refuse_with(connection, &answer, &error.to_string(), later, context);
         }
     }
 }

@@ -27,10 +27,11 @@ pub use world::{ListenerInfo, ShardOptions};
 use crate::connection::{Hold, Stage};
 use crate::hub::HubEvent;
 use crate::limits::{
-    COMPLETIONS_PER_TURN, CONNECTIONS_PER_SHARD_MAX, HOT_LOOK_MS, MAIL_PER_TURN, TIMER_TICK_MS,
+    COMPLETIONS_PER_TURN, CONNECTIONS_PER_SHARD_MAX, DRAIN_SLOTS_PER_TURN, HOT_LOOK_MS,
+    MAIL_PER_TURN, TIMER_TICK_MS,
 };
 use crate::live::LiveEvent;
-use crate::mailbox::Post;
+use crate::mailbox::{Post, PostTotals};
 use crate::memory::{Key, Slab};
 use crate::ring::{Armed, Completion, ListenerId, Op, Ring, RingError, Socket, Wait};
 use crate::session::{self, Connection, Protocol};
@@ -76,6 +77,8 @@ pub struct Shard<R: Ring> {
     /// Completions of the fullest of the last few turns, by which the next wait is sized.
     recent_completions: u32,
     drain_until: Option<Monotonic>,
+    /// While the peers hear that the server goes away: the slot of the next.
+    drain_next: Option<u32>,
 }
 
 /// How long a batch of completions is waited for when the shard is busy.
@@ -109,6 +112,7 @@ impl<R: Ring> Shard<R> {
             sends_of_turn: 0,
             recent_completions: 0,
             drain_until: None,
+            drain_next: None,
             ring,
             post,
         }
@@ -134,6 +138,7 @@ impl<R: Ring> Shard<R> {
         self.world.counters().turns.add(1);
         let took_all = self.route_completions();
         self.receive_mail();
+        self.drain_some();
         self.fire_timers();
         self.pass_events();
         self.release_held();
@@ -147,9 +152,10 @@ impl<R: Ring> Shard<R> {
         }
         self.send_mail();
         self.count_ring();
-        if let Some(since) = self.world.second_passed() {
-            self.tick(since);
+        if self.world.second_passed() {
+            self.tick();
         }
+        self.world.look_at_channels();
         Ok(self.status())
     }
 
@@ -176,6 +182,18 @@ impl<R: Ring> Shard<R> {
         &self.world.hub
     }
 
+    /// What this shard sent to others.
+    #[must_use]
+    pub const fn mail_totals(&self) -> PostTotals {
+        self.post.totals()
+    }
+
+    /// Whether somebody is not read because what he publishes cannot be passed on.
+    #[must_use]
+    pub const fn holds_publishers(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// Stops accepting, tells every peer, and ends within the drain time.
     pub fn drain(&mut self) {
         if self.drain_until.is_some() {
@@ -186,14 +204,25 @@ impl<R: Ring> Shard<R> {
         self.drain_until = Some(self.world.now.monotonic + limit);
         self.world.draining = true;
         self.acceptor.stop(&mut self.ring);
-        let keys: Vec<Key> = self.peers.iter().map(|(key, _)| key).collect();
-        for key in keys {
+        self.drain_next = Some(0);
+    }
+
+    /// Tells some of the peers that the server goes away: a million at once would be a turn of seconds, in
+    /// which nobody hears anything.
+    fn drain_some(&mut self) {
+        let Some(first) = self.drain_next else { return };
+        // Nobody joins while it drains.
+        let all = self.peers.slot_count();
+        let end = all.min(first.saturating_add(DRAIN_SLOTS_PER_TURN));
+        for index in first..end {
+            let Some(key) = self.peers.key_at(index) else { continue };
             let Some(peer) = self.peers.get_mut(key) else { continue };
             if peer.connection.stage == Stage::Open {
                 session::on_drain(&mut peer.connection, &mut self.world.context(key));
             }
             self.after_session(key);
         }
+        self.drain_next = (end < all).then_some(end);
     }
 
     fn status(&self) -> Status {
@@ -224,6 +253,9 @@ impl<R: Ring> Shard<R> {
     /// How long nothing can be done.
     fn sleep_time(&self) -> Duration {
         let can_receive = !self.to_receive.is_empty() && self.to_push.is_empty();
+        if self.drain_next.is_some() || self.world.hub.has_channels_to_look_at() {
+            return Duration::ZERO;
+        }
         if can_receive || !self.to_flush.is_empty() {
             return Duration::ZERO;
         }
@@ -359,6 +391,7 @@ impl<R: Ring> Shard<R> {
         if peer.connection.hold == Hold::Congestion && !peer.held {
             peer.held = true;
             self.held.push(key);
+            self.world.counters().publishers_held.add(1);
         }
         if (peer.receives_many_now() && !peer.connection.wants_input()) || peer.floods() {
             // The kernel would go on filling the inbox, or fill every buffer from this one.
@@ -425,6 +458,10 @@ impl<R: Ring> Shard<R> {
     }
 
     fn receive_mail(&mut self) {
+        #[cfg(planted = "mail_waits_for_room")]
+        if self.world.has_mail() {
+            return;
+        }
         for _ in 0..MAIL_PER_TURN {
             let Some(mail) = self.post.receive() else { break };
             match mail {
@@ -527,11 +564,14 @@ impl<R: Ring> Shard<R> {
         counters.overflows.set(ring.overflows);
         counters.leases_out.set(ring.leases_out);
         counters.bytes_out.set(ring.bytes_sent);
+        let mail = self.post.totals();
+        counters.mail_sent.set(mail.messages);
+        counters.doorbells.set(mail.doorbells);
         self.world.count_deflate();
     }
 
-    fn tick(&mut self, second: u64) {
-        self.world.tick(second);
+    fn tick(&mut self) {
+        self.world.tick();
         let counters = self.world.counters();
         let bytes = self.ring.resident_bytes()
             + self.peers.resident_bytes()

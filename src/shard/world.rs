@@ -5,7 +5,9 @@ use crate::compress::Texts;
 use crate::connection::{Role, Transport};
 use crate::fanout::PublicationKind;
 use crate::hub::{Draft, Hub};
-use crate::limits::{ARENA_BLOCKS_MAX, BLOCK_BYTES, HTTP_HEAD_MS, RTMP_SETUP_MS};
+use crate::limits::{
+    ARENA_BLOCKS_MAX, BLOCK_BYTES, CHANNEL_LOOKS_PER_TURN, HTTP_HEAD_MS, RTMP_SETUP_MS,
+};
 use crate::live::{Directory, PublisherId, StreamName, TrackKind};
 use crate::mailbox::{Post, ShardId};
 use crate::memory::{Arena, Key};
@@ -81,10 +83,10 @@ pub(super) struct World {
     date_second: i64,
     ticked_second: u64,
     entropy: u64,
+    /// Whether the last mail was one about live streams.
+    mails_live: bool,
 }
 
-/// Every so many seconds the hub looks for what it can forget.
-const HUB_TICK_SECONDS: u64 = 5;
 /// Channels that a shard writes on the board.
 const CHANNELS_SHOWN: usize = 200;
 
@@ -111,12 +113,14 @@ impl World {
             date_second: i64::MIN,
             ticked_second: 0,
             entropy,
+            mails_live: false,
             settings,
             own: Arc::clone(&board.shards()[usize::from(shard)]),
             board,
             shard,
             shards,
         };
+        world.hub.bound_outbound(post.capacity());
         world.set_now(now);
         world
     }
@@ -208,20 +212,20 @@ impl World {
     }
 
     pub(super) fn send_mail(&mut self, post: &mut Post<Mail>) {
-        for to in (0..self.shards).filter(|to| *to != self.shard) {
-            let queue = self.hub.outbound(to);
-            while let Some(mail) = queue.pop_front() {
-                if let Err(Mail::Hub(_, mail)) = post.send(to, Mail::Hub(self.shard, mail)) {
-                    queue.push_front(mail);
-                    break;
-                }
-            }
-            let queue = self.live.outbound(to);
-            while let Some(mail) = queue.pop_front() {
-                if let Err(Mail::Live(_, mail)) = post.send(to, Mail::Live(self.shard, mail)) {
-                    queue.push_front(mail);
-                    break;
-                }
+        let shard = self.shard;
+        for to in (0..self.shards).filter(|to| *to != shard) {
+            let (hub, live) = (self.hub.outbound(to), self.live.outbound(to));
+            while (!hub.is_empty() || !live.is_empty()) && post.has_room(to) {
+                // By turns, so that neither keeps the other out of a mailbox that is always full.
+                self.mails_live = !live.is_empty() && (hub.is_empty() || !self.mails_live);
+                let mail = if self.mails_live {
+                    live.pop_front().map(|mail| Mail::Live(shard, mail))
+                } else {
+                    hub.pop_front().map(|mail| Mail::Hub(shard, mail))
+                };
+                // There is room, and nobody else sends into this queue.
+                let refused = mail.and_then(|mail| post.send(to, mail).err());
+                debug_assert!(refused.is_none() || cfg!(planted = "dropped_mail"), "{refused:?}");
             }
         }
     }
@@ -237,26 +241,27 @@ impl World {
         }
     }
 
-    /// The second that began since the last call, if one did.
-    pub(super) fn second_passed(&mut self) -> Option<u64> {
+    /// Whether a second began since the last call.
+    pub(super) fn second_passed(&mut self) -> bool {
         let second = self.now.monotonic.as_millis() / 1000;
-        (second != self.ticked_second).then(|| {
-            self.ticked_second = second;
-            second
-        })
+        std::mem::replace(&mut self.ticked_second, second) != second
     }
 
-    pub(super) fn tick(&mut self, second: u64) {
-        if second.is_multiple_of(HUB_TICK_SECONDS) {
-            self.hub.tick(self.now.monotonic);
-        }
+    /// Forgets what is too old, a few channels in each turn.
+    pub(super) fn look_at_channels(&mut self) {
+        self.hub.look_at_channels(CHANNEL_LOOKS_PER_TURN, self.now.monotonic);
+    }
+
+    /// Once a second.
+    pub(super) fn tick(&mut self) {
+        self.hub.begin_looks();
         self.live.tick(self.now);
         let totals = self.hub.totals();
         let counters = self.counters();
         counters.publications.set(totals.publications);
         counters.skipped.set(totals.skipped);
         counters.subscriptions.set(self.hub.readers().subscription_count() as u64);
-        counters.channels.set(self.hub.channels().count() as u64);
+        counters.channels.set(self.hub.channel_count() as u64);
         counters.live_streams.set(self.live.stream_count() as u64);
         let served = (self.stream_states(), self.channel_states());
         self.own.set_served(served.0, served.1);

@@ -6,6 +6,7 @@
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+use websocket::deflate::Offer;
 use websocket::encode::{Opcode, write_masked_frame};
 use websocket::handshake::{ClientRequest, Key, read_response, write_request};
 use websocket::{Decoder, Event, Limits, Role, Step};
@@ -176,10 +177,20 @@ impl WebSocket {
     }
 
     /// Opens over a connection that is there.
-    pub(crate) fn over(mut stream: TcpStream, address: SocketAddr, target: &str) -> Self {
+    pub(crate) fn over(stream: TcpStream, address: SocketAddr, target: &str) -> Self {
+        Self::over_with(stream, address, target, None)
+    }
+
+    /// The same, with an offer of permessage-deflate that must be taken. What is inflated is read elsewhere.
+    pub(crate) fn over_with(
+        mut stream: TcpStream,
+        address: SocketAddr,
+        target: &str,
+        deflate: Option<Offer>,
+    ) -> Self {
         let host = address.to_string();
         let key = Key::from_nonce(*b"e2e-test-client!");
-        let request = ClientRequest { host: &host, target, ..ClientRequest::default() };
+        let request = ClientRequest { host: &host, target, deflate, ..ClientRequest::default() };
         let mut bytes = Vec::with_capacity(256);
         write_request(&mut bytes, &request, &key);
         stream.write_all(&bytes).expect("the server reads");
@@ -191,6 +202,11 @@ impl WebSocket {
         let mut pending = Vec::new();
         loop {
             if let Some(accepted) = read_response(&pending, request, key).expect("an upgrade") {
+                assert_eq!(
+                    accepted.deflate.is_some(),
+                    request.deflate.is_some(),
+                    "what was offered"
+                );
                 pending.drain(..accepted.consumed);
                 break;
             }

@@ -2,13 +2,15 @@
 //!
 //! In: 3,000, then 10,000 sockets of this process on one channel, from several addresses of the loopback. Out: the
 //! growth of RssAnon + RssFile + RssShmem of the server's process between the two, per socket. The first 3,000 pay for
-//! what is there once. The gate is generous; how low the number can go is a matter of the load scenarios.
+//! what is there once. With and without permessage-deflate agreed. The gate is generous; how low the number can go is a
+//! matter of the load scenarios.
 
 use crate::client::{DEADLINE, Received, WebSocket};
 use crate::server::{Configuration, Server, raise_file_limit};
 use crate::tools::{exclusive, skip};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use websocket::deflate::{ClientWindow, Offer};
 use websocket::encode::Opcode;
 
 const FIRST: u16 = 3_000;
@@ -17,15 +19,28 @@ const BYTES_PER_SOCKET_MAX: u64 = 256;
 
 #[test]
 fn idle_websockets_stay_small() {
+    stay_small("idle_websockets_stay_small", None);
+}
+
+/// As browsers offer it; the server agrees to no context takeover, so that nothing is kept of it.
+#[test]
+fn idle_websockets_that_agreed_on_deflate_stay_small() {
+    let offer = Offer { client_max_window_bits: ClientWindow::Limitable, ..Offer::default() };
+    stay_small("idle_websockets_that_agreed_on_deflate_stay_small", Some(offer));
+}
+
+fn stay_small(test: &str, deflate: Option<Offer>) {
     let files = raise_file_limit();
     if files < u64::from(ALL) + 1_000 {
-        skip("idle_websockets_stay_small", &format!("only {files} descriptors per process"));
+        skip(test, &format!("only {files} descriptors per process"));
         return;
     }
     let _alone = exclusive();
     let server = Server::start("idle", &Configuration::default());
-    let open =
-        |number| WebSocket::over(from_address_of(number, server.http), server.http, "/ws/idle");
+    let open = |number| {
+        let stream = from_address_of(number, server.http);
+        WebSocket::over_with(stream, server.http, "/ws/idle", deflate)
+    };
     let mut sockets: Vec<WebSocket> = (0..FIRST).map(open).collect();
     let before = server.resident_bytes();
     sockets.extend((FIRST..ALL).map(open));

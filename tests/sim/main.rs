@@ -14,6 +14,7 @@ mod attacks;
 mod core;
 mod fake_ring;
 mod faults;
+mod mesh;
 mod net;
 mod oracle;
 mod peers;
@@ -47,6 +48,9 @@ struct Totals {
     completions: u64,
     connections: u64,
     turns: u64,
+    mail: u64,
+    doorbells: u64,
+    refused: u64,
     delivered: u64,
     resumed: u64,
     inflated: u64,
@@ -64,6 +68,9 @@ impl Totals {
         self.completions += outcome.completions;
         self.connections += outcome.connections;
         self.turns += outcome.turns;
+        self.mail += outcome.mail;
+        self.doorbells += outcome.doorbells;
+        self.refused += outcome.refused;
         self.delivered += outcome.delivered;
         self.resumed += outcome.resumed;
         self.inflated += outcome.inflated;
@@ -78,7 +85,7 @@ impl Totals {
         println!(
             "{} seeds: {} connections, {} completions, {} turns, {} cells;\n{} deliveries, {} \
              inflated, {} resumes, {} gaps told, {} segments read;\n{} messages echoed, {} receives answered \
-             where they lay",
+             where they lay;\n{} messages between shards, {} doorbells, {} publications refused",
             self.runs,
             self.connections,
             self.completions,
@@ -90,7 +97,10 @@ impl Totals {
             self.gaps,
             self.segments,
             self.echoed,
-            self.answered
+            self.answered,
+            self.mail,
+            self.doorbells,
+            self.refused
         );
         for ((_, name, _), count) in KINDS.iter().zip(self.faults.0) {
             println!("{count:>9}  {name}");

@@ -70,6 +70,8 @@ pub(crate) struct Ledger {
     pub(crate) gaps: u64,
     pub(crate) delivered: u64,
     pub(crate) resumed: u64,
+    /// Publications that were refused because too many waited.
+    pub(crate) refused: u64,
     /// Messages that came compressed.
     pub(crate) inflated: u64,
     /// Messages that came back as they were sent.
@@ -127,6 +129,11 @@ impl Ledger {
     /// A reader that always comes back has seen `id` and is to see everything from there on.
     pub(crate) fn is_watched_from(&mut self, channel: usize, id: &str) {
         self.channels[channel].watched_from.get_or_insert_with(|| parse_position(id).1);
+    }
+
+    /// How many publications are known of a channel.
+    pub(crate) fn published(&self, channel: usize) -> u64 {
+        self.channels[channel].by_offset.len() as u64
     }
 
     /// A file that never changes was read.

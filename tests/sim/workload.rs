@@ -13,6 +13,7 @@ use crate::random::Random;
 use crate::world::World;
 use headwater::config::Config;
 use headwater::connection::{Role, Transport};
+use headwater::limits::{OUTBOUND_MESSAGES_HIGH, OUTBOUND_REFUSES_FACTOR};
 use headwater::mailbox::mesh;
 use headwater::observe::Board;
 use headwater::session::Settings;
@@ -28,6 +29,12 @@ pub(crate) struct Outcome {
     pub(crate) completions: u64,
     pub(crate) connections: u64,
     pub(crate) turns: u64,
+    /// Messages from shard to shard, doorbells rung for them, turns that held a publisher back.
+    pub(crate) mail: u64,
+    pub(crate) doorbells: u64,
+    pub(crate) congested: u64,
+    /// Publications that were refused because too many waited.
+    pub(crate) refused: u64,
     pub(crate) delivered: u64,
     pub(crate) resumed: u64,
     pub(crate) inflated: u64,
@@ -44,26 +51,32 @@ pub(crate) struct Outcome {
 pub(crate) const COMPLETIONS_MIN: u64 = 10_000;
 pub(crate) const CONNECTIONS_MIN: u64 = 50;
 
-/// What the seed decides before anything happens.
+/// What is decided before anything happens.
 #[derive(Clone, Copy, Debug)]
-struct Plan {
-    shards: usize,
-    slots: u32,
-    leases: u16,
-    mailbox: usize,
-    channels: usize,
-    short_history: bool,
-    key: u8,
-    leaves_first: bool,
-    live: bool,
-    takeover: bool,
+pub(crate) struct Plan {
+    /// Whether the shards have nothing to do but flood each other.
+    pub(crate) floods: bool,
+    /// Whether nothing goes wrong.
+    pub(crate) calm: bool,
+    pub(crate) shards: usize,
+    pub(crate) slots: u32,
+    pub(crate) leases: u16,
+    pub(crate) mailbox: usize,
+    pub(crate) channels: usize,
+    pub(crate) short_history: bool,
+    pub(crate) key: u8,
+    pub(crate) leaves_first: bool,
+    pub(crate) live: bool,
+    pub(crate) takeover: bool,
     /// How long publications gather.
-    batch_window_ms: u32,
+    pub(crate) batch_window_ms: u32,
 }
 
 impl Plan {
     fn new(random: &mut Random) -> Self {
         Self {
+            floods: false,
+            calm: false,
             shards: random.between(2, 3) as usize,
             // So many take a whole backlog at once; with fewer, connections are accepted one by one.
             slots: [24, 64, 64, 10_000][random.index(4)],
@@ -84,11 +97,16 @@ impl Plan {
 pub(crate) fn run(seed: u64, shown: bool) -> Outcome {
     let mut random = Random::new(seed);
     let plan = Plan::new(&mut random);
+    run_plan(&plan, &mut random, shown)
+}
+
+/// Runs what was planned. Panics when something does not hold.
+pub(crate) fn run_plan(plan: &Plan, random: &mut Random, shown: bool) -> Outcome {
     if shown {
         eprintln!("{plan:?}");
     }
-    let world = build(&plan, &mut random, shown);
-    let outcome = phases(&world, &plan);
+    let world = build(plan, random, shown);
+    let outcome = phases(&world, plan);
     world.dissolve();
     outcome
 }
@@ -97,7 +115,7 @@ fn build(plan: &Plan, random: &mut Random, shown: bool) -> Rc<World> {
     let core = Core {
         now: SECOND,
         random: random.fork(),
-        faults: Faults::new(random.fork()),
+        faults: if plan.calm { Faults::none(random.fork()) } else { Faults::new(random.fork()) },
         conns: Vec::new(),
         rings: (0..plan.shards)
             .map(|shard| RingState::new(shard, 2, plan.slots, plan.leases))
@@ -109,8 +127,15 @@ fn build(plan: &Plan, random: &mut Random, shown: bool) -> Rc<World> {
     };
     let ledger = Ledger::new(plan.channels + 1, plan.short_history);
     let mut peers = Peers::new(random.fork(), ledger, plan.key);
-    populate(&mut peers, plan, random);
+    if plan.floods {
+        crate::mesh::populate(&mut peers, plan, random);
+    } else {
+        populate(&mut peers, plan, random);
+    }
     let world = Rc::new(World::new(core, peers));
+    // Publications up to the bound, and for everyone an answer or a subscribe.
+    let outbound_max = plan.mailbox.min(OUTBOUND_MESSAGES_HIGH) * OUTBOUND_REFUSES_FACTOR;
+    world.outbound_max.set(outbound_max + OUTBOUND_OTHERS_MAX);
     let mut config = Config::default();
     if plan.short_history {
         config.channels.history_publications = 4;
@@ -201,13 +226,31 @@ fn phases(world: &Rc<World>, plan: &Plan) -> Outcome {
     drain(world, plan);
     let peers = world.peers.borrow();
     peers.ledger.check();
+    if plan.floods && plan.calm {
+        let published: u64 =
+            (0..plan.channels).map(|channel| peers.ledger.published(channel)).sum();
+        let each = crate::mesh::readers_of_each(plan);
+        assert_eq!(peers.ledger.delivered, published * each, "everything reaches everybody");
+    }
     let core = world.core.borrow();
     let cells = core.rings.iter().map(|ring| ring.cell_count() as u64);
+    let (mut mail, mut doorbells) = (0, 0);
+    world.each_shard(|_, shard| {
+        mail += shard.mail_totals().messages;
+        doorbells += shard.mail_totals().doorbells;
+    });
+    let heard: u64 = core.rings.iter().map(RingState::rung).sum();
+    assert_eq!(doorbells, heard, "doorbells rung and heard");
+    assert!(doorbells <= mail, "{doorbells} doorbells for {mail} messages");
     Outcome {
         faults: core.faults.counts,
         completions: core.rings.iter().map(|ring| ring.counters.completed + ring.whole_sends).sum(),
         connections: core.conns.len() as u64,
         turns: world.turns(),
+        mail,
+        doorbells,
+        congested: world.congested.get(),
+        refused: peers.ledger.refused,
         delivered: peers.ledger.delivered,
         resumed: peers.ledger.resumed,
         inflated: peers.ledger.inflated,
@@ -220,6 +263,8 @@ fn phases(world: &Rc<World>, plan: &Plan) -> Outcome {
     }
 }
 
+/// Answers, confirmations and subscribes that may wait: of each client and of its last connection.
+const OUTBOUND_OTHERS_MAX: usize = 200;
 /// Publications into the calm.
 const PROBES: usize = 24;
 /// How long one may take to everyone, with every fault that does not end a connection.

@@ -28,6 +28,10 @@ pub(crate) struct World {
     /// When the present run ends.
     stop_at: Cell<u64>,
     turns: Cell<u64>,
+    /// Messages that may wait for a full mailbox.
+    pub(crate) outbound_max: Cell<usize>,
+    /// Turns after which some publisher was held back.
+    pub(crate) congested: Cell<u64>,
 }
 
 impl World {
@@ -40,6 +44,8 @@ impl World {
             sleepers: RefCell::default(),
             stop_at: Cell::new(0),
             turns: Cell::new(0),
+            outbound_max: Cell::new(usize::MAX),
+            congested: Cell::new(0),
         }
     }
 
@@ -113,7 +119,14 @@ impl World {
         self.turns.set(self.turns.get() + 1);
         let shard = Rc::clone(&self.shards.borrow()[number]);
         let mut shard = shard.borrow_mut();
+        let rung = shard.mail_totals().doorbells;
         let status = shard.turn().expect("this ring never fails");
+        let rung = shard.mail_totals().doorbells - rung;
+        let others = self.shards.borrow().len() as u64 - 1;
+        assert!(rung <= others, "a turn rang {rung} doorbells of {others}");
+        let waiting = shard.hub().outbound_messages();
+        assert!(waiting <= self.outbound_max.get(), "{waiting} messages wait for a mailbox");
+        self.congested.set(self.congested.get() + u64::from(shard.holds_publishers()));
         if shard.hub().is_busy() {
             self.core.borrow_mut().faults.happened(Fault::FullMailbox);
         }

@@ -157,6 +157,14 @@ impl Audience {
         Ok(deliveries)
     }
 
+    /// How many sends a raw ring submits with one enter from now on.
+    pub(super) fn set_send_batch(&mut self, server: usize, batch: u32) -> Result<()> {
+        if let Publisher::Numbers(stream) = &mut self.publishers[server] {
+            stream.write_all(&(SEND_BATCH | batch).to_le_bytes())?;
+        }
+        Ok(())
+    }
+
     /// `count` publications on the first channel, `interval` apart, whether or not the ones before have
     /// arrived; over when everyone has all. Says how many deliveries that were.
     pub(super) fn publish_at(
@@ -335,6 +343,8 @@ fn path(channel: u32) -> String {
     headwater::channel_path(&channel_name(channel))
 }
 
+/// Marks a number that is not a channel's.
+const SEND_BATCH: u32 = 1 << 31;
 /// Publications on different channels that are told at once.
 pub(super) const BURST: usize = 64;
 const SUCCESS: &[u8] = b"HTTP/1.1 200 ";

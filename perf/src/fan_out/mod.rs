@@ -59,9 +59,10 @@ pub(crate) struct Options {
 /// The raw ring that deliveries are compared with.
 #[derive(Debug, Clone, Serialize, clap::Args)]
 pub(crate) struct Limit {
-    /// Sends that the raw ring submits with one enter: by default what is cheapest.
-    #[arg(long, default_value_t = 64)]
-    send_batch: u32,
+    /// Sends that the raw ring submits with one enter, with commas between them: the cheapest, of two
+    /// rounds each, is what is compared with.
+    #[arg(long, value_delimiter = ',', default_values_t = [16, 64, 256, 1024, 4096], value_parser = clap::value_parser!(u32).range(1..=4096))]
+    send_batch: Vec<u32>,
     /// Directory of the peers.
     #[arg(long, default_value = "perf/peers")]
     peers_directory: PathBuf,
@@ -78,8 +79,7 @@ impl Limit {
             bail!("{}: {}", missing.name, missing.why);
         }
         let raw = peers.list.first().context("no peer does fan-outs")?;
-        let raw = raw.with_argument("--send-batch", &self.send_batch.to_string());
-        peers.start(&raw, job, launch)
+        peers.start(raw, job, launch)
     }
 }
 
@@ -102,6 +102,8 @@ pub(crate) struct Sized {
     /// Pairs whose cores moved.
     pub(crate) left_out: Vec<[f64; 2]>,
     pub(crate) ratio: Option<Summary>,
+    /// Sends per enter of the raw ring, and the CPU of one in nanoseconds, before the pairs.
+    pub(crate) send_batches: Vec<(u32, f64)>,
     /// Who had the first publication, byte for byte.
     pub(crate) checked: u64,
     /// Of both, the part in the program itself.
@@ -169,6 +171,27 @@ impl Bench {
     }
 }
 
+impl Bench {
+    /// Tries them all and leaves the raw ring with the cheapest.
+    fn choose_send_batch(&mut self, batches: &[u32]) -> Result<Vec<(u32, f64)>> {
+        let mut tried: Vec<(u32, f64)> = Vec::new();
+        for round in 0..2 {
+            for (index, &batch) in batches.iter().enumerate() {
+                self.audience.set_send_batch(OTHER, batch)?;
+                let cost = self.half(OTHER)?;
+                match tried.get_mut(index) {
+                    Some(best) if round > 0 => best.1 = best.1.min(cost),
+                    _ => tried.push((batch, cost)),
+                }
+            }
+        }
+        let cheapest = tried.iter().min_by(|one, other| one.1.total_cmp(&other.1));
+        let (batch, _) = *cheapest.context("no number of sends per enter")?;
+        self.audience.set_send_batch(OTHER, batch)?;
+        Ok(tried)
+    }
+}
+
 fn measure(options: &Options, size: Size) -> Result<Sized> {
     let places = &options.places;
     let launch = Launch::on(places.server_cpu());
@@ -198,10 +221,14 @@ fn measure(options: &Options, size: Size) -> Result<Sized> {
         pairs: Vec::new(),
         left_out: Vec::new(),
         ratio: None,
+        send_batches: Vec::new(),
         checked,
         user_ns: [0.0; 2],
         enters: None,
     };
+    if options.against.is_none() {
+        sized.send_batches = bench.choose_send_batch(&options.limit.send_batch)?;
+    }
     let enters = headwater.counters()?.enters;
     let user = [bench.families[FIRST].user_time()?, bench.families[OTHER].user_time()?];
     let mut halves = 0;
@@ -266,6 +293,11 @@ impl Sized {
             let summary = Summary::of(self.pairs.iter().map(|pair| pair[server]));
             summary.map_or(f64::NAN, |summary| summary.median)
         };
+        let tried: Vec<String> =
+            self.send_batches.iter().map(|(batch, cost)| format!("{batch}: {cost:.0}")).collect();
+        if !tried.is_empty() {
+            println!("{cell:>16}  ns of a raw send, by sends per enter: {}", tried.join(", "));
+        }
         let [ours, others] = self.user_ns;
         println!(
             "{cell:>16}  {:6.0} ns a delivery ({ours:.0} in the program), {:6.0} ns of the other ({others:.0}); \

@@ -3,6 +3,7 @@
 //! In: a JSON record. Out: a page with strips, bars and curves, that needs nothing else and fetches
 //! nothing. Not here: measuring, and judging (`claims.rs`).
 
+mod cross_shard;
 mod echo;
 mod others;
 mod page;
@@ -39,6 +40,7 @@ fn page(record: &str) -> Result<String> {
         "instructions" => others::instructions(&serde_json::from_value(result)?),
         "fan-out" => others::fan_out(&serde_json::from_value(result)?),
         "coalescing" => others::coalescing(&serde_json::from_value(result)?),
+        "cross-shard" => cross_shard::page(&serde_json::from_value(result)?),
         "quiet" => others::quiet(&serde_json::from_value(result)?),
         "connections" => others::connections(&serde_json::from_value(result)?),
         "idle" => others::idle(&serde_json::from_value(result)?),

@@ -70,7 +70,14 @@ pub(crate) fn long() -> Vec<Step> {
                 .env("HEADWATER_SIM_SEEDS", "20000"),
         ],
     )];
-    for bug in ["reordered_mailbox", "leaked_lease", "double_release", "lost_doorbell"] {
+    for bug in [
+        "reordered_mailbox",
+        "leaked_lease",
+        "double_release",
+        "lost_doorbell",
+        "mail_waits_for_room",
+        "dropped_mail",
+    ] {
         let planted = |arguments: &str| {
             cargo(arguments)
                 .env("RUSTFLAGS", format!("--cfg planted=\"{bug}\""))

@@ -20,7 +20,7 @@ use headwater::time::Now;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Cells that may be opened.
 const CELLS_MAX: usize = 4;
@@ -38,11 +38,15 @@ pub(crate) struct FakeRing {
 
 /// The doorbell of one ring.
 #[derive(Debug, Default)]
-pub(crate) struct Bell(AtomicBool);
+pub(crate) struct Bell {
+    rung: AtomicBool,
+    count: AtomicU64,
+}
 
 impl Doorbell for Bell {
     fn ring(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.rung.store(true, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -165,6 +169,11 @@ impl RingState {
     /// When the first late completion is due.
     pub(crate) fn next_late(&self) -> Option<u64> {
         self.late.first_key_value().map(|((due, _), _)| *due)
+    }
+
+    /// How often others rang.
+    pub(crate) fn rung(&self) -> u64 {
+        self.bell.count.load(Ordering::Relaxed)
     }
 
     pub(crate) fn slots_in_use(&self) -> usize {

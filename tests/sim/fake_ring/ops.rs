@@ -403,7 +403,7 @@ impl Core {
                 state.arrived.push_back(queued);
             }
         }
-        if state.bell.0.swap(false, Ordering::Relaxed) {
+        if state.bell.rung.swap(false, Ordering::Relaxed) {
             state.arrived.push_back(Queued { completion: Completion::Doorbell, about: None });
         }
     }

@@ -36,7 +36,7 @@ impl Link {
         self.connect_to(io, listener, shard);
     }
 
-    fn connect_to(&mut self, io: &mut Io<'_>, listener: usize, shard: usize) {
+    pub(crate) fn connect_to(&mut self, io: &mut Io<'_>, listener: usize, shard: usize) {
         self.close(io);
         *self = Self {
             conn: Some(io.core.connect(io.id, shard, listener)),

@@ -18,6 +18,8 @@ pub(crate) struct Poster {
     left: u32,
     next_at: u64,
     answered_at: u64,
+    /// When the pending one is asked for once more, because it was refused.
+    again_at: u64,
     gone: bool,
 }
 
@@ -31,6 +33,7 @@ impl Poster {
             left: publications,
             next_at: 0,
             answered_at: 0,
+            again_at: NEVER,
             gone: false,
         }
     }
@@ -46,6 +49,7 @@ impl Poster {
     }
 
     fn request(&mut self, io: &mut Io<'_>) {
+        self.again_at = NEVER;
         let Some(((publisher, number), text)) = self.pending.clone() else { return };
         if !self.link.is_open() {
             self.link.connect(io, HTTP);
@@ -76,6 +80,13 @@ impl Poster {
     fn read(&mut self, io: &mut Io<'_>) {
         let Some(answer) = take_answer(&mut self.link.input, false) else { return };
         self.answered_at = io.core.now;
+        if answer.status == 503 {
+            // More is published than can be passed on: the same again a little later.
+            assert!(answer.body.windows(9).any(|text| text == b"congested"), "{answer:?}");
+            io.ledger.refused += 1;
+            self.again_at = io.core.now + io.random.between(MILLISECOND, SECOND / 20);
+            return;
+        }
         let (message, _) = self.pending.take().expect("an answer to a question");
         assert_eq!(answer.status, 200, "a publication was refused: {answer:?}");
         let body = String::from_utf8(answer.body).expect("JSON");
@@ -123,14 +134,18 @@ impl Client for Poster {
                 self.next_at = io.core.now + io.random.below(pause);
             }
             due = self.next_at;
-        } else if self.pending.is_some() && !self.link.is_open() && !io.core.draining {
+        } else if self.pending.is_some()
+            && !io.core.draining
+            && (!self.link.is_open() || io.core.now >= self.again_at)
+        {
             self.request(io);
         }
         let state = self.link.exchange(io, &mut due);
         self.read(io);
+        due = due.min(self.again_at);
         if state == State::Over {
             // A connection that is kept alive may be idle for so long and no longer.
-            let idle = self.pending.is_none()
+            let idle = (self.pending.is_none() || self.again_at != NEVER)
                 && io.core.now - self.answered_at >= (HTTP_IDLE_MS - 1000) * MILLISECOND;
             let expected = idle || self.link.is_excused(io);
             assert!(expected, "the server ended a connection: {self:?}");

@@ -1,7 +1,8 @@
 //! The limit of a fan-out: what sends of the same bytes to the same number of sockets cost.
 //!
 //! In: on the first connection how many follow and into how many groups they go in turn, then numbers
-//! of groups, all 32 bits little-endian. Out: `--reply` bytes to every connection of each named group;
+//! of groups, all 32 bits little-endian; a number with the highest bit set is how many sends an enter
+//! submits from then on. Out: `--reply` bytes to every connection of each named group;
 //! one byte on the first connection when all have come. As many rings as the limit of descriptors
 //! asks for, on one thread.
 //!
@@ -38,7 +39,12 @@ pub(crate) fn serve(arguments: &Arguments, listener: OwnedFd, port: u16) -> io::
         let (numbers, rest) = bytes[..kept].as_chunks();
         let (taken, rest) = (size_of_val(numbers), rest.len());
         for &number in numbers {
-            let group = u32::from_le_bytes(number) % groups;
+            let number = u32::from_le_bytes(number);
+            if number >= SEND_BATCH {
+                subscribers.send_batch = (number - SEND_BATCH).clamp(1, ENTRIES) as usize;
+                continue;
+            }
+            let group = number % groups;
             subscribers.send_to((group..subscribers.count).step_by(groups as usize))?;
         }
         subscribers.submit()?;
@@ -146,7 +152,7 @@ fn ring(slots: u32) -> io::Result<IoUring> {
         .setup_submit_all()
         .setup_no_sqarray()
         .setup_clamp()
-        .build(4096)?;
+        .build(ENTRIES)?;
     // A thread may register sixteen; it saves a look at its table of descriptors.
     drop(ring.submitter().register_ring_fd());
     ring.submitter().register_files_sparse(slots)?;
@@ -154,3 +160,6 @@ fn ring(slots: u32) -> io::Result<IoUring> {
 }
 
 const ACCEPTED_AT_ONCE: u32 = 500;
+const ENTRIES: u32 = 4096;
+/// A number from here on says how many sends an enter submits.
+const SEND_BATCH: u32 = 1 << 31;
