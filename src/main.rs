@@ -125,7 +125,12 @@ fn start_log(config: &Config) {
         LogLevel::Debug => tracing::Level::DEBUG,
         LogLevel::Trace => tracing::Level::TRACE,
     };
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        // Else it complains on stderr of a stderr that nobody reads, which panics: the thread is gone, and
+        // with it the server, or its ear for signals.
+        .log_internal_errors(false);
     match config.log.format {
         LogFormat::Text => builder.with_ansi(false).init(),
         LogFormat::Json => builder.json().init(),

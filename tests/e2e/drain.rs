@@ -1,10 +1,12 @@
 //! SIGTERM: every kind of client is told to go away in its own words, what was begun is finished, the exit code is 0.
 
 use crate::client::{DEADLINE, EventStream, Http, Received, WebSocket};
-use crate::server::{Configuration, Server};
-use rustix::process::Signal;
-use std::io::{ErrorKind, Read as _, Write as _};
+use crate::server::{BINARY, Configuration, Server};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use websocket::encode::Opcode;
 
@@ -45,6 +47,31 @@ fn sigterm_drains() {
     }
     let status = server.process.wait(Duration::from_secs(5));
     assert_eq!(status.code(), Some(0), "{}", server.process.text());
+}
+
+/// Whoever read the log has gone; what is said then is lost, and the server goes on until it is told to end.
+#[test]
+fn a_log_that_nobody_reads_stops_nobody() {
+    let mut command = Command::new(BINARY);
+    command.args(["serve", "--http", "127.0.0.1:0", "--rtmp", "127.0.0.1:0"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("the server starts");
+    let mut log = BufReader::new(child.stderr.take().expect("stderr is piped"));
+    let mut line = String::new();
+    while !line.contains("serving rtmp") {
+        line.clear();
+        assert!(log.read_line(&mut line).expect("its log") > 0, "it ended");
+    }
+    drop(log);
+    let pid = Pid::from_child(&child);
+    let ended = pidfd_open(pid, PidfdFlags::empty()).expect("our child");
+    kill_process(pid, Signal::TERM).expect("our child");
+    let within = Timespec { tv_sec: 20, tv_nsec: 0 };
+    let in_time = poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&within)).expect("a child");
+    if in_time == 0 {
+        child.kill().expect("our child");
+    }
+    let status = child.wait().expect("our child");
+    assert_eq!(status.code(), Some(0), "it drains");
 }
 
 #[test]
