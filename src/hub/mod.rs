@@ -22,7 +22,7 @@ use crate::limits::{
     PUBLICATION_BYTES_MAX,
 };
 use crate::mailbox::ShardId;
-use crate::memory::{BlockPool, BlockWriter, Key, Payload};
+use crate::memory::{BlockPool, BlockWriter, Key, Meter, Payload};
 use crate::time::Monotonic;
 pub use channel::HistoryLimits;
 use channel::{Channel, Told};
@@ -30,6 +30,7 @@ use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What hubs of different shards tell each other.
 #[derive(Debug)]
@@ -182,6 +183,8 @@ pub struct Hub {
     /// Where published bytes are copied to, once.
     ingest_pool: BlockPool,
     ingest: Option<BlockWriter>,
+    /// Counts these blocks.
+    meter: Arc<Meter>,
     outbound: Vec<VecDeque<HubMail>>,
     events: VecDeque<HubEvent>,
     history: HistoryLimits,
@@ -202,6 +205,7 @@ impl Hub {
         deflate: websocket::deflate::Settings,
     ) -> Self {
         let table_hash = foldhash::quality::RandomState::default();
+        let meter = Arc::new(Meter::default());
         Self {
             shard,
             shards,
@@ -209,7 +213,8 @@ impl Hub {
             homes: HashMap::with_hasher(table_hash.clone()),
             behind: VecDeque::new(),
             fanout: Fanout::new(shard, table_hash, deflate),
-            ingest_pool: BlockPool::new(BLOCK_BYTES, ARENA_BLOCKS_MAX),
+            ingest_pool: BlockPool::metered(BLOCK_BYTES, ARENA_BLOCKS_MAX, Arc::clone(&meter)),
+            meter,
             ingest: None,
             outbound: (0..shards).map(|_| VecDeque::new()).collect(),
             events: VecDeque::new(),
@@ -389,11 +394,38 @@ impl Hub {
         self.totals
     }
 
-    /// Bytes of tables, logs and ingest blocks; history pins ingest blocks.
+    /// Bytes of the blocks that publications of this shard lie in, wherever they are kept.
     #[must_use]
-    pub fn resident_bytes(&self) -> usize {
-        let history: usize = self.homes.values().map(Channel::resident_bytes).sum();
-        history + self.fanout.resident_bytes() + self.ingest_pool.resident_bytes()
+    pub fn publication_bytes(&self) -> u64 {
+        self.meter.bytes()
+    }
+
+    /// Memory of the lists of publications of channels at home here, without their payloads.
+    #[must_use]
+    pub fn list_bytes(&self) -> usize {
+        self.homes.values().map(Channel::list_bytes).sum()
+    }
+
+    /// Drops the oldest publications of all channels at home here before their time, until about
+    /// `part_of` of the bytes of all is left, and as much of what replicas here keep. Says how many
+    /// were dropped.
+    pub fn trim_history(&mut self, part_of: impl Fn(u64) -> u64, now: Monotonic) -> usize {
+        let bytes: u64 = self.homes.values().map(|channel| channel.history_bytes() as u64).sum();
+        let oldest = self.homes.values().filter_map(Channel::oldest).min();
+        // As if publications came evenly; where they did not, the next time comes nearer.
+        let age = oldest.map_or(Duration::ZERO, |oldest| {
+            let age_ms = now.since(oldest).as_millis() as u64;
+            let kept_ms =
+                part_of(bytes.max(1)) as u128 * u128::from(age_ms) / u128::from(bytes.max(1));
+            Duration::from_millis(kept_ms as u64)
+        });
+        let mut dropped = 0;
+        for channel in self.homes.values_mut() {
+            dropped += channel.forget_older(age, now);
+        }
+        self.fanout.trim_windows(part_of);
+        self.ingest_pool.give_back(1);
+        dropped
     }
 
     /// Gives a publication its offset and tells everyone.
@@ -516,7 +548,7 @@ impl Hub {
 
     fn copy_in(&mut self, bytes: &[u8]) -> Payload {
         if bytes.len() > BLOCK_BYTES / 4 {
-            return Payload::copied_from(bytes);
+            return Payload::copied_metered(bytes, &self.meter);
         }
         if self.ingest.as_ref().is_none_or(|writer| writer.room() < bytes.len()) {
             self.ingest = None;

@@ -5,7 +5,7 @@ use crate::fanout::NO_SUBSCRIPTION;
 use crate::memory::Spans;
 
 const LIMITS: HistoryLimits =
-    HistoryLimits { publications: 100, bytes: 1 << 20, age: std::time::Duration::from_secs(60) };
+    HistoryLimits { publications: 100, bytes: 1 << 20, age: Duration::from_secs(60) };
 const NOW: Monotonic = Monotonic::from_millis(1);
 
 fn hubs() -> [Hub; 2] {

@@ -515,6 +515,12 @@ impl BlockPool {
         self.lent.len() * self.block_bytes
     }
 
+    /// Bytes of the blocks that wait for use.
+    #[must_use]
+    pub fn idle_bytes(&self) -> usize {
+        (self.lent.len() - self.blocks_in_use()) * self.block_bytes
+    }
+
     /// Blocks that someone still refers to.
     #[must_use]
     pub fn blocks_in_use(&self) -> usize {
