@@ -178,7 +178,7 @@ pub const SLOW_READERS_PER_TICK: usize = 2_048;
 /// Slow readers that are closed in one tick of the governor.
 pub const SLOW_READERS_CLOSED_PER_TICK: usize = 256;
 /// How long a slow reader that was told to go may take what is on its way to it.
-pub const SLOW_READER_GRACE_MS: u64 = 1_000;
+pub const SLOW_READER_GRACE_MS: u64 = WEBSOCKET_CLOSE_MS;
 /// How often a shard tells the governor what it uses. Between two of these the budget may be exceeded
 /// by what is added then.
 pub const GOVERNOR_TICK_MS: u64 = 64;

@@ -455,6 +455,57 @@ fn container() -> Option<&'static str> {
     std::env::var_os("KUBERNETES_SERVICE_HOST").map(|_| "kubernetes")
 }
 
+/// The memory budget that follows the machine: four fifths of its memory, or of the least limit of the
+/// control groups around this process. What is left is for everything else and the kernel's own.
+#[must_use]
+pub fn memory_budget_bytes() -> Option<u64> {
+    let machine = field(&read("/proc/meminfo")?, "MemTotal:")?.saturating_mul(1024);
+    let bytes = group_limit().map_or(machine, |limit| limit.min(machine));
+    Some(bytes / 5 * 4)
+}
+
+/// User memory of this process: anonymous, of files and shared (proc_pid_statm(5)).
+#[must_use]
+pub fn resident_bytes() -> Option<u64> {
+    let pages: u64 = read("/proc/self/statm")?.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages.saturating_mul(page_bytes()))
+}
+
+/// What TCP sockets have queued in the kernel, of all processes in this network namespace.
+#[must_use]
+pub fn tcp_queued_bytes() -> Option<u64> {
+    let text = read("/proc/net/sockstat")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("TCP:"))?;
+    let pages: u64 = line.split_once(" mem ")?.1.split_whitespace().next()?.parse().ok()?;
+    Some(pages.saturating_mul(page_bytes()))
+}
+
+fn page_bytes() -> u64 {
+    u64::try_from(rustix::param::page_size()).unwrap_or(4096)
+}
+
+/// The least limit of memory of the control groups that this process is in, from its own up to the
+/// root: version 2 where it is mounted, else version 1, whose own figure already is the least.
+fn group_limit() -> Option<u64> {
+    let groups = read("/proc/self/cgroup")?;
+    let unified = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    let limits =
+        ancestors(unified).filter_map(|group| number(&format!("/sys/fs/cgroup{group}/memory.max")));
+    let former = groups
+        .lines()
+        .find_map(|line| line.split_once(":memory:").map(|(_, group)| group))
+        .and_then(|group| read(&format!("/sys/fs/cgroup/memory{group}/memory.stat")))
+        .and_then(|stat| field(&stat, "hierarchical_memory_limit"));
+    limits.chain(former).min()
+}
+
+/// `/a/b` is in itself, in `/a` and in the root, which has no name here.
+fn ancestors(group: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(group.trim_end_matches('/')), |group| {
+        group.rfind('/').map(|end| &group[..end])
+    })
+}
+
 /// MemAvailable, or what the control group leaves of its limit if that is less.
 fn memory_available() -> Option<u64> {
     let machine = field(&read("/proc/meminfo")?, "MemAvailable:")?.saturating_mul(1024);

@@ -4,8 +4,9 @@
 //! pinned, opens its ring itself (only the thread that opened a ring may use it) and turns until it
 //! is drained.
 
-use crate::config::{Config, ProxyRange, is_loopback};
+use crate::config::{Config, Count, ProxyRange, is_loopback};
 use crate::connection::{Role, Transport};
+use crate::governor::{Plan, Shares};
 use crate::limits::{
     CELLS_MAX, COMPLETION_ENTRIES, LEASE_BYTES, LEASES_PER_SHARD, LISTEN_BACKLOG, MAILBOX_MESSAGES,
     RING_BUFFER_BYTES, RING_BUFFERS_PER_CELL, SLOTS_PER_CELL_MAX, SUBMISSION_ENTRIES,
@@ -21,7 +22,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// The server could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +51,9 @@ pub enum ServerError {
     /// The kernel refuses io_uring.
     #[error("{0}")]
     Refused(String),
+    /// The memory budget is to follow the machine, which does not say what it has.
+    #[error("/proc/meminfo cannot be read: say in the configuration what memory.budget_mib is")]
+    MemoryUnknown,
     /// A shard failed.
     #[error("shard {shard}: {source}")]
     Shard {
@@ -76,6 +82,8 @@ pub struct Server {
     addresses: Vec<(Role, SocketAddr)>,
     paths: Vec<PathBuf>,
     board: Arc<Board>,
+    /// Ends the thread that measures when it is dropped.
+    _measuring: Option<std::sync::mpsc::Sender<()>>,
 }
 
 /// Messages that side threads may have on their way to a shard.
@@ -99,7 +107,7 @@ impl Server {
         let entropy = RandomState::new();
         let epoch = u64::try_from(unix_seconds()).unwrap_or(1);
         let settings = Arc::new(Settings::new(config, entropy.hash_one("home"), epoch));
-        let board = Arc::new(Board::new(shards));
+        let board = Arc::new(Board::with_budget(shards, plan(config)?));
         let (ready, started) = std::sync::mpsc::channel();
         let mut server = Self {
             shards: Vec::new(),
@@ -108,6 +116,7 @@ impl Server {
             addresses,
             paths,
             board: Arc::clone(&board),
+            _measuring: start_measuring(&board),
         };
         let posts = mesh(shards as u8, MAILBOX_MESSAGES);
         for (number, (mut post, listeners)) in posts.into_iter().zip(by_shard).enumerate() {
@@ -411,6 +420,52 @@ fn internet_info(config: &Config, role: Role, address: SocketAddr) -> ListenerIn
             Role::Rtmp => config.rtmp.proxy_protocol,
             Role::Echo => false,
         },
+    }
+}
+
+/// The memory budget, from the configuration or from the machine.
+fn plan(config: &Config) -> Result<Plan, ServerError> {
+    let memory = &config.memory;
+    let budget_bytes = match memory.budget_mib {
+        Count::Exactly(mib) => u64::from(mib.get()) << 20,
+        Count::Auto => crate::probe::memory_budget_bytes().ok_or(ServerError::MemoryUnknown)?,
+    };
+    let shares = Shares {
+        connections: memory.connections_percent,
+        history: memory.history_percent,
+        slow_readers: memory.slow_readers_percent,
+        media: memory.media_percent,
+    };
+    tracing::info!(budget_mib = budget_bytes >> 20, "memory budget");
+    Ok(Plan { budget_bytes, shares })
+}
+
+fn start_measuring(board: &Arc<Board>) -> Option<std::sync::mpsc::Sender<()>> {
+    let (stop, stopped) = std::sync::mpsc::channel();
+    let board = Arc::clone(board);
+    let started = std::thread::Builder::new()
+        .name("memory".to_string())
+        .spawn(move || measure(&board, &stopped));
+    match started {
+        Ok(_) => Some(stop),
+        Err(error) => {
+            tracing::warn!(%error, "what the whole process uses is not measured");
+            None
+        }
+    }
+}
+
+/// How often the machine is asked what the whole process uses.
+const MEASURE_EVERY: Duration = Duration::from_millis(250);
+
+/// Tells the governor what the machine says, until `stopped` is dropped: what shards count is not all
+/// there is, and what the kernel queues they cannot see. In a thread of its own, because a shard waits
+/// for nothing but its ring.
+fn measure(board: &Board, stopped: &Receiver<()>) {
+    while stopped.recv_timeout(MEASURE_EVERY) == Err(RecvTimeoutError::Timeout) {
+        let resident = crate::probe::resident_bytes().unwrap_or(0);
+        let queued = crate::probe::tcp_queued_bytes().unwrap_or(0);
+        board.governor().measure(resident, queued);
     }
 }
 

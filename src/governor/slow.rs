@@ -69,11 +69,15 @@ impl SlowReaders {
         }
     }
 
-    /// Chooses readers whose memory is `bytes` together, the largest backlogs first, at most `count`.
-    /// They count as told; what they hold is not free before they are gone.
-    pub fn choose(&mut self, bytes: u64, count: usize, now_ms: u64) -> Vec<Key> {
-        let going: u64 =
-            self.entries.iter().filter(|e| e.told_ms.is_some()).map(|e| e.found.bytes).sum();
+    /// Chooses readers whose memory is `bytes` together, with `queued_each` in the kernel, the largest
+    /// backlogs first, at most `count`. They count as told; what they hold is not free before they are
+    /// gone.
+    pub fn choose(&mut self, bytes: u64, queued_each: u64, count: usize, now_ms: u64) -> Vec<Key> {
+        if bytes == 0 {
+            return Vec::new();
+        }
+        let told = self.entries.iter().filter(|entry| entry.told_ms.is_some());
+        let going: u64 = told.map(|entry| entry.found.bytes + queued_each).sum();
         let Some(mut left) = bytes.checked_sub(going).filter(|left| *left > 0) else {
             return Vec::new();
         };
@@ -93,7 +97,7 @@ impl SlowReaders {
             let entry = &mut self.entries[at];
             entry.told_ms = Some(now_ms);
             // One that holds nothing of its own is still a step nearer.
-            left = left.saturating_sub(entry.found.bytes.max(1));
+            left = left.saturating_sub((entry.found.bytes + queued_each).max(1));
             chosen.push(entry.key);
         }
         chosen

@@ -120,9 +120,9 @@ fn the_largest_backlog_goes_first_and_has_its_time() {
     }
     assert_eq!(slow.bytes(), 1000);
     // Backlogs 9, 8 and 7.
-    assert_eq!(slow.choose(250, 8, 5), [key(7), key(4), key(1)]);
-    assert_eq!(slow.choose(250, 8, 6), [], "they are on their way");
-    assert_eq!(slow.choose(1000, 2, 6), [key(8), key(5)], "two at a time");
+    assert_eq!(slow.choose(250, 0, 8, 5), [key(7), key(4), key(1)]);
+    assert_eq!(slow.choose(250, 0, 8, 6), [], "they are on their way");
+    assert_eq!(slow.choose(1000, 0, 2, 6), [key(8), key(5)], "two at a time");
     assert_eq!(slow.overdue(5 + SLOW_READER_GRACE_MS), [key(1), key(4), key(7)]);
     slow.look(100, |key| (key.index > 7).then_some(SlowReader { bytes: 1, backlog: 0 }));
     assert_eq!((slow.len(), slow.bytes()), (2, 2));

@@ -14,6 +14,7 @@
 //! only when there is nothing it could do.
 
 mod acceptor;
+mod governed;
 mod mail;
 mod peer;
 mod receiving;
@@ -36,6 +37,7 @@ use crate::ring::{Armed, Completion, ListenerId, Op, Ring, RingError, Socket, Wa
 use crate::session::{self, Connection, Protocol};
 use crate::time::Monotonic;
 use acceptor::Acceptor;
+use governed::Governed;
 use peer::Peer;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -60,6 +62,7 @@ pub struct Shard<R: Ring> {
     acceptor: Acceptor,
     post: Post<Mail>,
     world: World,
+    governed: Governed,
     storage: http1::HeaderStorage,
     /// Connections with something to receive.
     to_receive: VecDeque<Key>,
@@ -95,7 +98,7 @@ impl<R: Ring> Shard<R> {
         let doorbell = ring.doorbell();
         post.set_bell(Box::new(move || doorbell.ring()));
         let now = ring.now();
-        Self {
+        let mut shard = Self {
             acceptor: Acceptor::new(options.listeners.clone(), ring.slots_per_cell()),
             wheel: Wheel::new(now.monotonic),
             world: World::new(&post, options, now),
@@ -109,9 +112,12 @@ impl<R: Ring> Shard<R> {
             sends_of_turn: 0,
             recent_completions: 0,
             drain_until: None,
+            governed: Governed::default(),
             ring,
             post,
-        }
+        };
+        shard.govern_now();
+        shard
     }
 
     /// Turns until the shard is drained.
@@ -150,6 +156,7 @@ impl<R: Ring> Shard<R> {
         if let Some(since) = self.world.second_passed() {
             self.tick(since);
         }
+        self.govern();
         Ok(self.status())
     }
 
@@ -327,6 +334,10 @@ impl<R: Ring> Shard<R> {
             self.push(Op::Close { socket, token: Key::NONE, armed });
             return;
         }
+        if self.acceptor.is_full(&mut self.ring) || !self.governed.admit() {
+            self.refuse(socket, info);
+            return;
+        }
         match self.peers.insert(Peer::new(socket, connection)) {
             Ok(key) => {
                 counters.accepted.add(1);
@@ -397,7 +408,9 @@ impl<R: Ring> Shard<R> {
     fn on_closed(&mut self, key: Key, socket: Socket) {
         self.acceptor.on_closed(socket);
         self.wheel.cancel(key);
-        self.peers.remove(key);
+        if let Some(peer) = self.peers.remove(key) {
+            self.governed.on_closed(&peer);
+        }
         self.world.counters().connections.set(self.peers.len() as u64);
     }
 
@@ -529,12 +542,8 @@ impl<R: Ring> Shard<R> {
 
     fn tick(&mut self, second: u64) {
         self.world.tick(second);
-        let counters = self.world.counters();
-        let bytes = self.ring.resident_bytes()
-            + self.peers.resident_bytes()
-            + self.wheel.resident_bytes()
-            + self.world.resident_bytes();
-        counters.user_bytes.set(bytes as u64);
+        let bytes = self.scan_memory();
+        self.world.counters().user_bytes.set(bytes);
     }
 }
 

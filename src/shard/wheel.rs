@@ -16,6 +16,11 @@ struct Link {
     deadline: u32,
 }
 
+/// What a connection's deadline takes.
+pub(super) const LINK_BYTES: usize = size_of::<Link>();
+
+const _: () = assert!(LINK_BYTES <= 16, "a deadline is paid a million times");
+
 const END: u32 = u32::MAX;
 /// The deadline of a connection without one.
 const NEVER: u32 = u32::MAX;
