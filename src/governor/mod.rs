@@ -208,6 +208,16 @@ impl Governor {
         }
     }
 
+    /// A shard has used up what it was granted and asks for more before its next tick. Says how many
+    /// connections it may take.
+    pub fn ask(&self, shard: usize, report: &Report) -> u64 {
+        let own = &self.cells[shard];
+        let limit = self.plan.limits(&self.used()).connections;
+        let connections = self.reserve(own, report, limit);
+        own.has_room.store(u64::from(connections > 0), Ordering::Relaxed);
+        connections
+    }
+
     /// Gives back what a shard was granted and did not use, and grants anew.
     fn reserve(&self, own: &Cell, report: &Report, limit: u64) -> u64 {
         let used = connection_bytes(report);

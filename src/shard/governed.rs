@@ -36,6 +36,18 @@ pub(super) struct Governed {
     /// Refused since that was last said in the log, and when it may be said again.
     untold: u64,
     tell_at_ms: u64,
+    /// Why the last one was.
+    full: Full,
+}
+
+/// Why a connection is not taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Full {
+    /// Connections have their share of the budget.
+    #[default]
+    Memory,
+    /// The rings have no slots.
+    Slots,
 }
 
 /// What was found by walking over tables.
@@ -61,13 +73,6 @@ const _: () = assert!(PEER_BYTES <= 176, "a slot and a timer are paid a million 
 const _: () = assert!((PEER_BYTES + SUBSCRIPTION_BYTES) as u64 <= CONNECTION_USER_BYTES);
 
 impl Governed {
-    /// Whether one more connection may be taken; it counts as taken then.
-    pub(super) fn admit(&mut self) -> bool {
-        let admits = self.room > 0;
-        self.room -= u64::from(admits);
-        admits
-    }
-
     /// A connection is gone.
     pub(super) fn on_closed(&mut self, peer: &Peer) {
         self.refused -= usize::from(peer.connection.protocol.is_refused());
@@ -196,13 +201,27 @@ impl<R: Ring> Shard<R> {
         }
     }
 
+    /// Whether one more connection may be taken; it counts as taken then.
+    pub(super) fn admit(&mut self) -> Result<(), Full> {
+        if self.acceptor.is_full(&mut self.ring) {
+            return Err(Full::Slots);
+        }
+        if self.governed.room == 0 {
+            let report = self.memory_report();
+            self.governed.room = self.world.board.governor().ask(self.world.number(), &report);
+        }
+        self.governed.room = self.governed.room.checked_sub(1).ok_or(Full::Memory)?;
+        Ok(())
+    }
+
     /// There is no room for a connection that was just accepted: it is told, if its protocol has a word
     /// for it and not too many are being told already.
     #[cold]
-    pub(super) fn refuse(&mut self, socket: Socket, info: ListenerInfo) {
+    pub(super) fn refuse(&mut self, socket: Socket, info: ListenerInfo, full: Full) {
         self.world.counters().refused_full.add(1);
         self.world.board.governor().shed(self.world.number(), Step::Connections, 1);
         self.governed.untold += 1;
+        self.governed.full = full;
         self.tell_of_refused();
         let transport = self.world.transport;
         if self.governed.refused < REFUSALS_PER_SHARD_MAX
@@ -226,11 +245,9 @@ impl<R: Ring> Shard<R> {
         if governed.untold == 0 || now_ms < governed.tell_at_ms {
             return;
         }
-        let governor = self.world.board.governor();
-        let reason = if governor.is_full() {
-            "connections have their share of the memory budget"
-        } else {
-            "this shard has no slots left; headwater probe says what would give it more"
+        let reason = match governed.full {
+            Full::Memory => "connections have their share of the memory budget",
+            Full::Slots => "no slots are left; headwater probe says what would give more",
         };
         tracing::warn!(
             connections = governed.untold,

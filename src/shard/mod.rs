@@ -316,6 +316,12 @@ impl<R: Ring> Shard<R> {
     fn on_accepted(&mut self, listener: ListenerId, socket: Socket) {
         self.acceptor.on_accepted(socket, &mut self.ring);
         let info = self.acceptor.info(listener);
+        if !self.world.draining
+            && let Err(full) = self.admit()
+        {
+            self.refuse(socket, info, full);
+            return;
+        }
         let counters = self.world.counters();
         let protocol = if info.proxy_protocol {
             Protocol::Proxied(info.role)
@@ -332,10 +338,6 @@ impl<R: Ring> Shard<R> {
         let armed = Armed::default();
         if self.world.draining {
             self.push(Op::Close { socket, token: Key::NONE, armed });
-            return;
-        }
-        if self.acceptor.is_full(&mut self.ring) || !self.governed.admit() {
-            self.refuse(socket, info);
             return;
         }
         match self.peers.insert(Peer::new(socket, connection)) {
