@@ -167,6 +167,14 @@ pub const KERNEL_BYTES_PER_CONNECTION: u64 = 4 * 1024;
 pub const CONNECTION_USER_BYTES: u64 = 256;
 /// What a connection is taken to need before it is accepted.
 pub const CONNECTION_BYTES: u64 = KERNEL_BYTES_PER_CONNECTION + CONNECTION_USER_BYTES;
+/// Of the memory budget, for connections, unless it is configured.
+pub const CONNECTIONS_PERCENT: u8 = 55;
+/// Of the memory budget, for histories.
+pub const HISTORY_PERCENT: u8 = 15;
+/// Of the memory budget, for slow readers.
+pub const SLOW_READERS_PERCENT: u8 = 10;
+/// Of the memory budget, for live media.
+pub const MEDIA_PERCENT: u8 = 10;
 /// Connections that a shard may accept between two ticks of the governor; a core does not do as many.
 pub const CONNECTIONS_PER_GRANT_MAX: u64 = 8_192;
 /// Connections of a shard that are told that there is no room for them; further ones are closed untold.
@@ -196,6 +204,8 @@ const _: () =
     assert!(PUBLICATION_BYTES_MAX <= LOG_BYTES_MAX && HISTORY_BYTES >= PUBLICATION_BYTES_MAX);
 const _: () = assert!(LOG_BLOCK_BYTES_MIN <= BLOCK_BYTES);
 const _: () = assert!(HOT_IDLE_MS < HOT_LOOK_MS);
+const _: () =
+    assert!(CONNECTIONS_PERCENT + HISTORY_PERCENT + SLOW_READERS_PERCENT + MEDIA_PERCENT <= 100);
 const _: () = assert!(REFUSALS_PER_SHARD_MAX < CONNECTIONS_PER_SHARD_MAX);
 const _: () = assert!(SLOW_READERS_CLOSED_PER_TICK <= SLOW_READERS_PER_TICK);
 const _: () = assert!(TIMER_BUCKETS as u64 * TIMER_TICK_MS > HTTP_IDLE_MS);

@@ -229,9 +229,9 @@ pub fn drain(senders: &mut [SideSender<Mail>]) {
     }
 }
 
-/// What this kernel and machine give.
+/// What this kernel and machine give, and what is missing for `connections` of them.
 #[must_use]
-pub fn probe() -> crate::probe::Report {
+pub fn probe(connections: Option<u64>) -> crate::probe::Report {
     let trial = || {
         crate::ring::trial::trial().map(|features| trial_report(&features)).map_err(|error| {
             match error {
@@ -244,7 +244,7 @@ pub fn probe() -> crate::probe::Report {
         .iter()
         .map(|backend| format!("{} ({}): {:?}", backend.name, backend.codec, (backend.probe)()))
         .collect();
-    crate::probe::report(trial, encoders)
+    crate::probe::report(trial, encoders, connections)
 }
 
 fn trial_report(features: &crate::ring::trial::Features) -> crate::probe::Features {

@@ -465,17 +465,14 @@ pub mod bounds {
     /// 1 TiB.
     pub const BUDGET_MIB_MAX: u32 = 1 << 20;
     /// Of the budget, for connections.
-    pub const CONNECTIONS_PERCENT: u8 = 55;
+    pub const CONNECTIONS_PERCENT: u8 = limits::CONNECTIONS_PERCENT;
     /// Of the budget, for histories.
-    pub const HISTORY_PERCENT: u8 = 15;
+    pub const HISTORY_PERCENT: u8 = limits::HISTORY_PERCENT;
     /// Of the budget, for slow readers.
-    pub const SLOW_READERS_PERCENT: u8 = 10;
+    pub const SLOW_READERS_PERCENT: u8 = limits::SLOW_READERS_PERCENT;
     /// Of the budget, for live media.
-    pub const MEDIA_PERCENT: u8 = 10;
+    pub const MEDIA_PERCENT: u8 = limits::MEDIA_PERCENT;
 
-    const _: () = assert!(
-        CONNECTIONS_PERCENT + HISTORY_PERCENT + SLOW_READERS_PERCENT + MEDIA_PERCENT <= 100
-    );
     const _: () = assert!(PART_DURATION_MS <= SEGMENT_DURATION_MS);
     const _: () = assert!(PING_INTERVAL_MS < IDLE_TIMEOUT_MS);
     const _: () = assert!(KEEP_SEGMENTS > WINDOW_SEGMENTS);

@@ -2,6 +2,8 @@
 //!
 //! Pure numbers in and out.
 
+use crate::limits::{CONNECTIONS_PERCENT, HISTORY_PERCENT, MEDIA_PERCENT, SLOW_READERS_PERCENT};
+
 /// What of the budget each kind is guaranteed, in percent; at most 100 together. What they leave is
 /// for rings, pools and what nobody counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +28,12 @@ impl Shares {
 
 impl Default for Shares {
     fn default() -> Self {
-        Self { connections: 55, history: 15, slow_readers: 10, media: 10 }
+        Self {
+            connections: CONNECTIONS_PERCENT,
+            history: HISTORY_PERCENT,
+            slow_readers: SLOW_READERS_PERCENT,
+            media: MEDIA_PERCENT,
+        }
     }
 }
 
