@@ -27,8 +27,9 @@ pub(super) struct Governed {
     refused: usize,
     slow: SlowReaders,
     scan: Scan,
-    /// The tick in which this was last done.
+    /// The tick in which this was last done, and its lower bits as a turn compares them.
     tick: u64,
+    looked: u32,
     /// The ticks before which histories and windows are not trimmed again: what they gave up is free
     /// only when other shards have let go of it too.
     history_settles: u64,
@@ -95,15 +96,15 @@ impl<R: Ring> Shard<R> {
     /// Tells the governor and obeys, once per tick.
     #[inline]
     pub(super) fn govern(&mut self) {
-        let tick = self.world.now.monotonic.as_millis() / GOVERNOR_TICK_MS;
-        if tick != self.governed.tick {
-            self.governed.tick = tick;
+        if self.world.now_ms / GOVERNOR_TICK_MS as u32 != self.governed.looked {
             self.govern_now();
         }
     }
 
     #[cold]
     pub(super) fn govern_now(&mut self) {
+        self.governed.looked = self.world.now_ms / GOVERNOR_TICK_MS as u32;
+        self.governed.tick = self.world.now.monotonic.as_millis() / GOVERNOR_TICK_MS;
         let Self { peers, world, governed, .. } = self;
         let find = |key| peers.get(key).and_then(|peer| waits_for(peer, world));
         governed.slow.look(SLOW_READERS_PER_TICK, find);
@@ -143,6 +144,7 @@ impl<R: Ring> Shard<R> {
     /// Walks over tables. Says what all that is known of takes.
     pub(super) fn scan_memory(&mut self) -> u64 {
         let Self { ring, peers, wheel, world, governed, .. } = self;
+        wheel.give_back();
         let mut scan = world.scan();
         scan.ring = ring.resident_bytes();
         scan.tables +=
