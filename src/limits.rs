@@ -132,6 +132,9 @@ pub const HTTP_IDLE_MS: u64 = 75_000;
 pub const SEND_STALL_MS: u64 = 30_000;
 /// Bytes that a peer has to take in that time for it to count as progress: 546 a second.
 pub const SEND_PROGRESS_BYTES_MIN: u16 = 16 * 1024;
+/// How long what was sent may stay unacknowledged, or a peer's window closed, before the kernel gives up
+/// the connection (RFC 5482); also one that we closed. Longer than our own patience.
+pub const UNACKNOWLEDGED_MS: u32 = 2 * SEND_STALL_MS as u32;
 /// How long a closed connection's peer may take to close its half.
 pub const LINGER_MS: u64 = 2_000;
 /// How often a silent WebSocket peer is pinged.

@@ -10,6 +10,7 @@ use crate::governor::{Plan, Shares};
 use crate::limits::{
     CELLS_MAX, COMPLETION_ENTRIES, LEASE_BYTES, LEASES_PER_SHARD, LISTEN_BACKLOG, MAILBOX_MESSAGES,
     RING_BUFFER_BYTES, RING_BUFFERS_PER_CELL, SLOTS_PER_CELL_MAX, SUBMISSION_ENTRIES,
+    UNACKNOWLEDGED_MS,
 };
 use crate::mailbox::{Post, SHARDS_MAX, SideSender, mesh};
 use crate::observe::Board;
@@ -342,7 +343,11 @@ struct Listening {
 /// A listener per address and shard, and one per path.
 fn listen(config: &Config, shards: usize) -> Result<Listening, ServerError> {
     let congestion = Some(config.tcp.congestion.clone()).filter(|name| !name.is_empty());
-    let options = ListenerOptions { backlog: LISTEN_BACKLOG, congestion };
+    let options = ListenerOptions {
+        backlog: LISTEN_BACKLOG,
+        congestion,
+        unacknowledged_ms: UNACKNOWLEDGED_MS,
+    };
     let handed_over = listeners_from_environment(&options).map_err(ServerError::HandedOver)?;
     let mut listening = Listening {
         addresses: Vec::new(),
