@@ -138,17 +138,30 @@ pub fn memory_budget_bytes() -> Option<u64> {
 /// User memory of this process: anonymous, of files and shared (proc_pid_statm(5)).
 #[must_use]
 pub fn resident_bytes() -> Option<u64> {
-    let pages: u64 = read("/proc/self/statm")?.split_whitespace().nth(1)?.parse().ok()?;
+    let mut space = [0; SHORT_FILE_BYTES];
+    let text = read_into(&mut space, "/proc/self/statm")?;
+    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages.saturating_mul(page_bytes()))
 }
 
 /// What TCP sockets have queued in the kernel, of all processes in this network namespace.
 #[must_use]
 pub fn tcp_queued_bytes() -> Option<u64> {
-    let text = read("/proc/net/sockstat")?;
+    let mut space = [0; SHORT_FILE_BYTES];
+    let text = read_into(&mut space, "/proc/net/sockstat")?;
     let line = text.lines().find_map(|line| line.strip_prefix("TCP:"))?;
     let pages: u64 = line.split_once(" mem ")?.1.split_whitespace().next()?.parse().ok()?;
     Some(pages.saturating_mul(page_bytes()))
+}
+
+/// The two above are short, and are asked for all the time: without an allocation.
+const SHORT_FILE_BYTES: usize = 1024;
+
+fn read_into<'a>(space: &'a mut [u8; SHORT_FILE_BYTES], path: &str) -> Option<&'a str> {
+    use std::io::Read as _;
+    // The kernel makes such a file in one piece.
+    let bytes = std::fs::File::open(path).and_then(|mut file| file.read(space)).ok()?;
+    std::str::from_utf8(&space[..bytes]).ok()
 }
 
 fn page_bytes() -> u64 {
