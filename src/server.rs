@@ -84,7 +84,7 @@ pub struct Server {
     paths: Vec<PathBuf>,
     board: Arc<Board>,
     /// Ends the thread that measures when it is dropped.
-    _measuring: Option<std::sync::mpsc::Sender<()>>,
+    measuring: Option<std::sync::mpsc::Sender<()>>,
 }
 
 /// Messages that side threads may have on their way to a shard.
@@ -117,7 +117,7 @@ impl Server {
             addresses,
             paths,
             board: Arc::clone(&board),
-            _measuring: start_measuring(&board),
+            measuring: None,
         };
         let posts = mesh(shards as u8, MAILBOX_MESSAGES);
         for (number, (mut post, listeners)) in posts.into_iter().zip(by_shard).enumerate() {
@@ -153,6 +153,9 @@ impl Server {
                 }));
             }
         }
+        // After the shards, because the allocator lays memory out in the order in which threads begin:
+        // started among them, 16 MiB messages kept 21 MiB more resident in half of all runs.
+        server.measuring = start_measuring(&server.board);
         Ok(server)
     }
 
