@@ -167,7 +167,8 @@ fn slow_readers_go_with_1013_and_the_others_get_every_publication() {
     });
     // The log still has all that they miss: it is for memory alone that they go.
     eprintln!("{published} published");
-    assert!(published * 2008 < 4 << 20, "{published} publications of 2 KB fill the log");
+    // What the kernel took, 2 MB at least, is not in it.
+    assert!(published * 2008 < 6 << 20, "{published} publications of 2 KB fill the log");
     let mut told = 0;
     for socket in &mut slow {
         let mut next = 0;
