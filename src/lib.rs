@@ -12,6 +12,7 @@ pub mod connection;
 pub mod demo;
 pub mod encode;
 pub mod fanout;
+pub mod governor;
 pub mod hub;
 pub mod limits;
 pub mod live;

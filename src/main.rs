@@ -36,8 +36,12 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
-    /// Say what this kernel and machine give, and what to set
-    Probe,
+    /// Say what this kernel and machine give, how many connections fit, and what to set
+    Probe {
+        /// Say what to set for so many connections
+        #[arg(long)]
+        connections: Option<NonZeroU32>,
+    },
     /// Make keys
     Token {
         #[command(subcommand)]
@@ -86,7 +90,7 @@ fn main() -> ExitCode {
         Command::Demo(serve) => with_config(&serve, |config| run(config, true)),
         Command::Serve(serve) => with_config(&serve, |config| run(config, false)),
         Command::Check { config } => check(&config),
-        Command::Probe => probe(),
+        Command::Probe { connections } => probe(connections),
         Command::Token { kind } => token(&kind),
     }
 }
@@ -282,8 +286,9 @@ fn check(path: &std::path::Path) -> ExitCode {
     }
 }
 
-fn probe() -> ExitCode {
-    let report = headwater::server::probe();
+fn probe(connections: Option<NonZeroU32>) -> ExitCode {
+    let target = connections.map(|count| u64::from(count.get()));
+    let report = headwater::server::probe(target);
     say(&report);
     if report.is_usable() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
 }

@@ -20,6 +20,7 @@ const ROOMS: &[(u8, &str)] = &[
     (1, "probe"),
     (2, "memory"),
     (3, "ring"),
+    (3, "governor"),
     (3, "mailbox"),
     (3, "connection"),
     (4, "fanout"),

@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 
 pub use error::{ConfigError, Place};
 pub use sections::{
-    Auth, Cells, Channels, Http, Log, LogFormat, LogLevel, Media, PublishKey, Rtmp, Sse, Tcp,
-    WebSocket,
+    Auth, Cells, Channels, Http, Log, LogFormat, LogLevel, Media, Memory, PublishKey, Rtmp, Sse,
+    Tcp, WebSocket,
 };
 pub use values::{
     AppName, Count, FileMode, HostName, Origin, ProxyRange, Secret, SocketPath, StreamPattern,
@@ -67,6 +67,8 @@ pub struct Config {
     pub tcp: Tcp,
     /// Rings per shard.
     pub cells: Cells,
+    /// The memory budget, and who is guaranteed what of it.
+    pub memory: Memory,
 }
 
 /// What the command line says; each one that is given replaces the value of the file.
@@ -187,7 +189,8 @@ impl Config {
         self.sse.validate()?;
         self.media.validate()?;
         self.tcp.validate()?;
-        self.cells.validate()
+        self.cells.validate()?;
+        self.memory.validate()
     }
 
     fn validate_relations(&self) -> Result<(), Violation> {
@@ -294,6 +297,7 @@ impl Default for Config {
             media: Media::default(),
             tcp: Tcp::default(),
             cells: Cells::default(),
+            memory: Memory::default(),
         }
     }
 }
@@ -457,6 +461,19 @@ pub mod bounds {
     pub const SLOTS_PER_CELL_MIN: u32 = 16;
     /// Most slots of a ring.
     pub const SLOTS_PER_CELL_MAX: u32 = limits::SLOTS_PER_CELL_MAX;
+
+    /// Least memory that can be set: rings and buffers of one shard, and a little to serve with.
+    pub const BUDGET_MIB_MIN: u32 = 16;
+    /// 1 TiB.
+    pub const BUDGET_MIB_MAX: u32 = 1 << 20;
+    /// Of the budget, for connections.
+    pub const CONNECTIONS_PERCENT: u8 = limits::CONNECTIONS_PERCENT;
+    /// Of the budget, for histories.
+    pub const HISTORY_PERCENT: u8 = limits::HISTORY_PERCENT;
+    /// Of the budget, for slow readers.
+    pub const SLOW_READERS_PERCENT: u8 = limits::SLOW_READERS_PERCENT;
+    /// Of the budget, for live media.
+    pub const MEDIA_PERCENT: u8 = limits::MEDIA_PERCENT;
 
     const _: () = assert!(PART_DURATION_MS <= SEGMENT_DURATION_MS);
     const _: () = assert!(PING_INTERVAL_MS < IDLE_TIMEOUT_MS);

@@ -475,6 +475,69 @@ impl Default for Cells {
     }
 }
 
+/// `[memory]`: what the server may use, user and kernel memory together, and who is guaranteed what of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Memory {
+    /// The budget in MiB; `auto` is four fifths of what the machine and its control groups give.
+    pub budget_mib: Count,
+    /// Connections, with the kernel's part. Beyond it new ones are refused.
+    pub connections_percent: u8,
+    /// Histories of channels.
+    pub history_percent: u8,
+    /// What waits for slow readers.
+    pub slow_readers_percent: u8,
+    /// Live media. Beyond it new publishers are refused.
+    pub media_percent: u8,
+}
+
+impl Memory {
+    pub(super) fn validate(&self) -> Result<(), Violation> {
+        if let Count::Exactly(budget) = self.budget_mib {
+            let (min, max) = (bounds::BUDGET_MIB_MIN, bounds::BUDGET_MIB_MAX);
+            within("memory.budget_mib", budget.get(), min, max)?;
+        }
+        let shares = [
+            ("memory.connections_percent", self.connections_percent),
+            ("memory.history_percent", self.history_percent),
+            ("memory.slow_readers_percent", self.slow_readers_percent),
+            ("memory.media_percent", self.media_percent),
+        ];
+        let mut sum = 0;
+        for (key, percent) in shares {
+            within(key, percent.into(), 0, 100)?;
+            sum += u32::from(percent);
+            if sum > 100 {
+                return Err(Violation::new(
+                    key,
+                    format!(
+                        "{percent} makes {sum} percent with the shares above it; at most 100 can be given away"
+                    ),
+                ));
+            }
+        }
+        if self.connections_percent == 0 {
+            return Err(Violation::new(
+                "memory.connections_percent",
+                "is 0: nobody could connect; give connections a share",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            budget_mib: Count::Auto,
+            connections_percent: bounds::CONNECTIONS_PERCENT,
+            history_percent: bounds::HISTORY_PERCENT,
+            slow_readers_percent: bounds::SLOW_READERS_PERCENT,
+            media_percent: bounds::MEDIA_PERCENT,
+        }
+    }
+}
+
 fn interval(key: &'static str, value: u32) -> Result<(), Violation> {
     within(key, value, bounds::INTERVAL_MS_MIN, bounds::INTERVAL_MS_MAX)
 }

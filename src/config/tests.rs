@@ -78,6 +78,18 @@ fn errors_name_the_line() {
         ("[websocket]\nping_interval_ms = 60000", "h.toml:1: websocket.idle_timeout_ms: 60000"),
         ("[channels]\nbatch_window_ms = 60000", "h.toml:2: channels.batch_window_ms: 60000 is not"),
         ("[tcp]\ncongestion = \"Cubic!\"", "h.toml:2: tcp.congestion"),
+        (
+            "[memory]\nbudget_mib = 0",
+            "h.toml:2: invalid value: integer `0`, expected \"auto\" or a",
+        ),
+        ("[memory]\n\nbudget_mib = 4", "h.toml:3: memory.budget_mib: 4 is not between 16 and"),
+        ("[memory]\nhistory_percent = 101", "h.toml:2: memory.history_percent: 101 is not between"),
+        (
+            "[memory]\nmedia_percent = 60\nslow_readers_percent = 10",
+            "h.toml:2: memory.media_percent: 60 makes 140 percent",
+        ),
+        ("[memory]\nconnections_percent = 0", "h.toml:2: memory.connections_percent: is 0"),
+        ("[memory]\nconnections_percent = 256", "h.toml:2: invalid value: integer `256`"),
         ("[log]\nlevel = \"loud\"", "h.toml:2: unknown variant `loud`"),
         ("apps = []", "h.toml:1: apps: is empty"),
         ("apps = [\"live\", \"live\"]", "h.toml:1: apps: live is listed twice"),

@@ -66,6 +66,12 @@ impl Outbox {
         self.spans.drain(..SPANS_PER_SEND_MAX).collect()
     }
 
+    /// What waits.
+    #[must_use]
+    pub fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {

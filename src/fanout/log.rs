@@ -57,8 +57,24 @@ impl FormatLog {
         self.next
     }
 
-    pub(super) fn bytes(&self) -> usize {
-        self.blocks.iter().map(|block| block.block.capacity()).sum()
+    /// The block that is being filled.
+    pub(super) fn newest_bytes(&self) -> usize {
+        self.blocks.back().map_or(0, |block| block.block.capacity())
+    }
+
+    /// The log's share of the blocks before that, which only readers that lag need.
+    pub(super) fn lagging_bytes(&self) -> usize {
+        self.blocks.iter().rev().skip(1).map(|block| block.block.pinned_share()).sum()
+    }
+
+    /// Encoded bytes from `cursor` on; all of them when it fell off.
+    pub(super) fn bytes_after(&self, cursor: u64) -> u64 {
+        let newer = self.blocks.partition_point(|block| block.next() <= cursor);
+        let after = |block: &LogBlock| {
+            let from = cursor.saturating_sub(block.first).min(block.ends.len() as u64) as usize;
+            (block.block.len() - block.start_of(from)) as u64
+        };
+        self.blocks.range(newer..).map(after).sum()
     }
 
     /// Whether more than one send may take was appended since a sweep ended.
@@ -256,6 +272,20 @@ mod tests {
         let taken = log.pull(3, None, 1000, &mut spans).expect("in the log");
         assert_eq!((text(&spans).as_str(), spans.len()), ("[3][4][5]", 1));
         assert_eq!(taken, Taken { cursor: 6, bytes: 9, publications: 3, more: false });
+    }
+
+    #[test]
+    fn what_is_behind_a_cursor_is_what_a_pull_would_take() {
+        let (log, _) = log(3000);
+        assert!(log.blocks.len() > 2);
+        for cursor in [1, 2, 100, 1500, 2999, 3000, 3001, 9999] {
+            let mut spans = Spans::new();
+            let taken = log.pull(cursor, None, usize::MAX, &mut spans).expect("in the log");
+            assert_eq!(log.bytes_after(cursor), taken.bytes as u64, "{cursor}");
+        }
+        assert!(log.newest_bytes() > 0 && log.lagging_bytes() > 0);
+        let all: usize = log.blocks.iter().map(|block| block.block.capacity()).sum();
+        assert_eq!(log.newest_bytes() + log.lagging_bytes(), all);
     }
 
     #[test]

@@ -16,12 +16,14 @@ mod format;
 mod log;
 mod publication;
 mod replica;
+mod usage;
 
 pub use deflate::{Compressors, DeflateTotals, window_class};
 pub use format::Format;
 pub(crate) use format::with_chunk;
 pub use publication::{Position, Publication, PublicationKind, UnknownId};
 pub use replica::{Answer, Replica};
+pub use usage::{FanoutUsage, SUBSCRIPTION_BYTES};
 
 use crate::limits::{CHANNELS_PER_SHARD_MAX, LOG_BLOCKS_MAX, SUBSCRIPTIONS_PER_SHARD_MAX};
 use crate::mailbox::ShardId;
@@ -472,16 +474,6 @@ impl Fanout {
     #[must_use]
     pub const fn replica_count(&self) -> usize {
         self.replicas.len()
-    }
-
-    /// Bytes of tables and logs.
-    #[must_use]
-    pub fn resident_bytes(&self) -> usize {
-        let logs: usize = self.replicas.iter().map(|(_, replica)| replica.log_bytes()).sum();
-        logs + self.subscriptions.resident_bytes()
-            + self.replicas.resident_bytes()
-            + self.pool.resident_bytes()
-            + self.compressors.resident_bytes()
     }
 
     /// What was compressed on this shard for subscribers.

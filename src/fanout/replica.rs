@@ -156,8 +156,31 @@ impl Replica {
         self.readers.iter().filter_map(|readers| readers.log.as_ref()).any(FormatLog::is_saturated)
     }
 
-    pub(super) fn log_bytes(&self) -> usize {
-        self.readers.iter().filter_map(|readers| readers.log.as_ref()).map(FormatLog::bytes).sum()
+    pub(super) fn logs(&self) -> impl Iterator<Item = &FormatLog> {
+        self.readers.iter().filter_map(|readers| readers.log.as_ref())
+    }
+
+    /// Memory of lists: of recent publications without their payloads, and of subscribers.
+    pub(super) fn list_bytes(&self) -> (usize, usize) {
+        let subscribers = self.readers.iter().map(|readers| readers.list.capacity()).sum::<usize>();
+        (self.window.capacity() * size_of::<Publication>(), subscribers * size_of::<u32>())
+    }
+
+    /// Drops the oldest publications until at most `part_of` of their bytes is left.
+    pub(super) fn trim_window(&mut self, part_of: impl Fn(u64) -> u64) {
+        let bytes_max = part_of(self.window_bytes as u64) as usize;
+        while self.window_bytes > bytes_max
+            && let Some(oldest) = self.window.pop_front()
+        {
+            self.window_bytes -= oldest.payload.len();
+        }
+        self.window.shrink_to(2 * self.window.len());
+    }
+
+    /// Encoded bytes that a cursor in the list `readers` has not been sent.
+    pub(super) fn bytes_after(&self, readers: u8, cursor: u64) -> u64 {
+        let log = self.readers.get(usize::from(readers)).and_then(|readers| readers.log.as_ref());
+        log.map_or(0, |log| log.bytes_after(cursor))
     }
 
     pub(super) fn subscriber_count(&self) -> usize {

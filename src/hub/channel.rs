@@ -107,8 +107,30 @@ impl Channel {
         self.next - 1
     }
 
-    pub(super) fn resident_bytes(&self) -> usize {
-        self.history_bytes + self.history.capacity() * size_of::<(Monotonic, Publication)>()
+    /// Memory of the list of publications, without their payloads.
+    pub(super) fn list_bytes(&self) -> usize {
+        self.history.capacity() * size_of::<(Monotonic, Publication)>()
+    }
+
+    /// Bytes of the payloads that are kept.
+    pub(super) const fn history_bytes(&self) -> usize {
+        self.history_bytes
+    }
+
+    /// When the oldest publication that is kept was published.
+    pub(super) fn oldest(&self) -> Option<Monotonic> {
+        self.history.front().map(|(published, _)| *published)
+    }
+
+    /// Drops publications older than `age` before their time, and the memory of their list; the newest
+    /// stays until every reader was told of it. Says how many.
+    pub(super) fn forget_older(&mut self, age: Duration, now: Monotonic) -> usize {
+        let before = self.history.len();
+        self.expire(&HistoryLimits { publications: usize::MAX, bytes: usize::MAX, age }, now);
+        if self.history.len() < before {
+            self.history.shrink_to(2 * self.history.len());
+        }
+        before - self.history.len()
     }
 
     /// A shard begins to read: from here on it is told every publication.

@@ -22,7 +22,7 @@ use crate::limits::{
     OUTBOUND_MESSAGES_HIGH, OUTBOUND_REFUSES_FACTOR, PUBLICATION_BYTES_MAX,
 };
 use crate::mailbox::ShardId;
-use crate::memory::{BlockPool, BlockWriter, Key, Payload};
+use crate::memory::{BlockPool, BlockWriter, Key, Meter, Payload};
 use crate::time::Monotonic;
 pub use channel::HistoryLimits;
 use channel::{Channel, Told};
@@ -30,6 +30,7 @@ use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What hubs of different shards tell each other.
 #[derive(Debug)]
@@ -185,14 +186,16 @@ pub struct Hub {
     /// How many are due in each second of a lap, and how many seconds it has left.
     looks_a_second: usize,
     lap_seconds: u64,
-    /// What their histories hold.
-    history_bytes: usize,
+    /// Memory of the lists of their publications.
+    list_bytes: usize,
     /// Channels with a shard that could not be told yet.
     behind: VecDeque<Arc<str>>,
     fanout: Fanout,
     /// Where published bytes are copied to, once.
     ingest_pool: BlockPool,
     ingest: Option<BlockWriter>,
+    /// Counts these blocks.
+    meter: Arc<Meter>,
     outbound: Vec<VecDeque<HubMail>>,
     /// From how many on publishers are held back.
     outbound_high: usize,
@@ -215,6 +218,7 @@ impl Hub {
         deflate: websocket::deflate::Settings,
     ) -> Self {
         let table_hash = foldhash::quality::RandomState::default();
+        let meter = Arc::new(Meter::default());
         Self {
             shard,
             shards,
@@ -224,10 +228,11 @@ impl Hub {
             looks_due: 0,
             looks_a_second: 0,
             lap_seconds: 0,
-            history_bytes: 0,
+            list_bytes: 0,
             behind: VecDeque::new(),
             fanout: Fanout::new(shard, table_hash, deflate),
-            ingest_pool: BlockPool::new(BLOCK_BYTES, ARENA_BLOCKS_MAX),
+            ingest_pool: BlockPool::metered(BLOCK_BYTES, ARENA_BLOCKS_MAX, Arc::clone(&meter)),
+            meter,
             ingest: None,
             outbound: (0..shards).map(|_| VecDeque::new()).collect(),
             outbound_high: OUTBOUND_MESSAGES_HIGH,
@@ -417,13 +422,13 @@ impl Hub {
         for _ in 0..count {
             let Some(name) = self.looks.pop_front() else { break };
             let Some(channel) = self.homes.get_mut(&name) else { continue };
-            let before = channel.resident_bytes();
+            let before = channel.list_bytes();
             channel.expire(&self.history, now);
             if channel.is_forgettable(now) {
-                self.history_bytes -= before;
+                self.list_bytes -= before;
                 self.homes.remove(&name);
             } else {
-                self.history_bytes = self.history_bytes + channel.resident_bytes() - before;
+                self.list_bytes = self.list_bytes + channel.list_bytes() - before;
                 self.looks.push_back(name);
             }
         }
@@ -460,10 +465,40 @@ impl Hub {
         self.totals
     }
 
-    /// Bytes of tables, logs and ingest blocks; history pins ingest blocks.
+    /// Bytes of the blocks that publications of this shard lie in, wherever they are kept.
     #[must_use]
-    pub fn resident_bytes(&self) -> usize {
-        self.history_bytes + self.fanout.resident_bytes() + self.ingest_pool.resident_bytes()
+    pub fn publication_bytes(&self) -> u64 {
+        self.meter.bytes()
+    }
+
+    /// Memory of the lists of publications of channels at home here, without their payloads.
+    #[must_use]
+    pub const fn list_bytes(&self) -> usize {
+        self.list_bytes
+    }
+
+    /// Drops the oldest publications of all channels at home here before their time, until about
+    /// `part_of` of the bytes of all is left, and as much of what replicas here keep. Says how many
+    /// were dropped.
+    pub fn trim_history(&mut self, part_of: impl Fn(u64) -> u64, now: Monotonic) -> usize {
+        let bytes: u64 = self.homes.values().map(|channel| channel.history_bytes() as u64).sum();
+        let oldest = self.homes.values().filter_map(Channel::oldest).min();
+        // As if publications came evenly; where they did not, the next time comes nearer.
+        let age = oldest.map_or(Duration::ZERO, |oldest| {
+            let age_ms = now.since(oldest).as_millis() as u64;
+            let kept_ms =
+                part_of(bytes.max(1)) as u128 * u128::from(age_ms) / u128::from(bytes.max(1));
+            Duration::from_millis(kept_ms as u64)
+        });
+        let mut dropped = 0;
+        for channel in self.homes.values_mut() {
+            let before = channel.list_bytes();
+            dropped += channel.forget_older(age, now);
+            self.list_bytes = self.list_bytes + channel.list_bytes() - before;
+        }
+        self.fanout.trim_windows(part_of);
+        self.ingest_pool.give_back(1);
+        dropped
     }
 
     /// Gives a publication its offset and tells everyone.
@@ -478,16 +513,16 @@ impl Hub {
         let limits = self.history;
         let result = self.channel(name, now).map(|channel| {
             let key = confirm.as_ref().and_then(|confirm| confirm.idempotency_key.as_ref());
-            let before = channel.resident_bytes();
+            let before = channel.list_bytes();
             let (position, is_new) = channel.publish(publication, key, now);
             if is_new {
                 channel.expire(&limits, now);
             }
-            (position, is_new, before, channel.resident_bytes())
+            (position, is_new, before, channel.list_bytes())
         });
         if let Ok((_, true, before, after)) = result {
             self.totals.publications += 1;
-            self.history_bytes = self.history_bytes + after - before;
+            self.list_bytes = self.list_bytes + after - before;
             self.tell(name);
         }
         let Some(Confirm { connection, .. }) = confirm else { return };
@@ -591,7 +626,7 @@ impl Hub {
 
     fn copy_in(&mut self, bytes: &[u8]) -> Payload {
         if bytes.len() > BLOCK_BYTES / 4 {
-            return Payload::copied_from(bytes);
+            return Payload::copied_metered(bytes, &self.meter);
         }
         if self.ingest.as_ref().is_none_or(|writer| writer.room() < bytes.len()) {
             self.ingest = None;

@@ -5,7 +5,7 @@ use crate::fanout::NO_SUBSCRIPTION;
 use crate::memory::Spans;
 
 const LIMITS: HistoryLimits =
-    HistoryLimits { publications: 100, bytes: 1 << 20, age: std::time::Duration::from_secs(60) };
+    HistoryLimits { publications: 100, bytes: 1 << 20, age: Duration::from_secs(60) };
 const NOW: Monotonic = Monotonic::from_millis(1);
 
 fn hubs() -> [Hub; 2] {
@@ -109,7 +109,7 @@ fn publications_gather_for_the_window_and_no_longer() {
     let mut head = NO_SUBSCRIPTION;
     subscribe(&mut hubs[0], 1, &mut head, None, Format::WebSocket);
     settle(&mut hubs);
-    let window = std::time::Duration::from_millis(100);
+    let window = Duration::from_millis(100);
     let at = Monotonic::from_millis;
     hubs[0].fanout().set_window(window);
     for number in 0..3 {
@@ -118,7 +118,7 @@ fn publications_gather_for_the_window_and_no_longer() {
         settle(&mut hubs);
         assert!(hubs[0].fanout().next_due().is_none(), "{number}");
     }
-    assert_eq!(hubs[0].readers().due_after(), Some(std::time::Duration::from_millis(20)));
+    assert_eq!(hubs[0].readers().due_after(), Some(Duration::from_millis(20)));
     hubs[0].fanout().set_now(at(1100));
     assert_eq!(swept(&mut hubs[0])[0].1.len(), 3 * (2 + "one of three".len()));
     assert_eq!(hubs[0].readers().due_after(), None);
@@ -315,8 +315,8 @@ fn channels_are_looked_at_a_few_at_a_time_and_all_in_a_lap() {
         let draft = Draft::of(PublicationKind::Text);
         hub.publish(name, b"some text", draft, NOW).expect("small");
     }
-    let all = |hub: &Hub| hub.homes.values().map(Channel::resident_bytes).sum::<usize>();
-    assert_eq!((hub.channel_count(), hub.history_bytes), (at_home.len(), all(&hub)));
+    let all = |hub: &Hub| hub.homes.values().map(Channel::list_bytes).sum::<usize>();
+    assert_eq!((hub.channel_count(), hub.list_bytes), (at_home.len(), all(&hub)));
     let later = Monotonic::from_millis(10_000_000);
     for second in 1..=5 {
         hub.begin_looks();
@@ -324,13 +324,13 @@ fn channels_are_looked_at_a_few_at_a_time_and_all_in_a_lap() {
             let before = hub.channel_count();
             hub.look_at_channels(10, later);
             assert!(before - hub.channel_count() <= 10);
-            assert_eq!(hub.history_bytes, all(&hub));
+            assert_eq!(hub.list_bytes, all(&hub));
         }
         let gone = at_home.len() - hub.channel_count();
         assert!(gone >= at_home.len() * second / 5, "a fifth each second");
         assert!(gone < at_home.len() * second / 5 + 10, "and no more");
     }
-    assert_eq!((hub.channel_count(), hub.history_bytes, hub.looks.len()), (0, 0, 0));
+    assert_eq!((hub.channel_count(), hub.list_bytes, hub.looks.len()), (0, 0, 0));
 }
 
 #[test]

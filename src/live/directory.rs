@@ -16,11 +16,12 @@ use crate::limits::{
     LIVE_REPLICA_IDLE_MS, LIVE_STREAMS_PER_SHARD_MAX, LIVE_WAITERS_MAX, OUTBOUND_MESSAGES_HIGH,
 };
 use crate::mailbox::ShardId;
-use crate::memory::Key;
+use crate::memory::{Key, Meter};
 use crate::time::{Monotonic, Now};
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What directories of different shards tell each other.
@@ -170,6 +171,7 @@ pub struct Directory {
     outbound: Vec<VecDeque<LiveMail>>,
     events: VecDeque<LiveEvent>,
     settings: Settings,
+    meter: Arc<Meter>,
 }
 
 impl Directory {
@@ -185,6 +187,7 @@ impl Directory {
             outbound: (0..shards).map(|_| VecDeque::new()).collect(),
             events: VecDeque::new(),
             settings,
+            meter: Arc::default(),
         }
     }
 
@@ -324,6 +327,26 @@ impl Directory {
             self.forget(&stream);
         }
         self.refresh_stale();
+    }
+
+    /// Drops the oldest segments of the streams at home here, and on every shard that follows them,
+    /// until about `part_of` of their bytes is left. Says how many.
+    pub fn trim(&mut self, part_of: impl Fn(u64) -> u64, now: Now) -> usize {
+        let names: Vec<StreamName> = self.homes.keys().cloned().collect();
+        let mut segments = 0;
+        for stream in names {
+            self.change(&stream, |home| {
+                let bytes_max = part_of(home.live.window().bytes());
+                segments += home.live.trim(bytes_max, now);
+            });
+        }
+        segments
+    }
+
+    /// Counts the blocks of access units that came to this shard.
+    #[must_use]
+    pub const fn meter(&self) -> &Arc<Meter> {
+        &self.meter
     }
 
     /// The streams at home here.

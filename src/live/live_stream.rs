@@ -236,6 +236,15 @@ impl LiveStream {
         }
     }
 
+    /// Memory is short: keeps at most about `bytes_max` bytes of segments. Says how many go.
+    pub fn trim(&mut self, bytes_max: u64, now: Now) -> usize {
+        let segments = self.window.segments_above(bytes_max);
+        if segments > 0 {
+            self.update(Change::Trimmed(bytes_max), now);
+        }
+        segments
+    }
+
     /// Takes the next update. To be called until there is none after each of the calls above.
     pub fn poll_update(&mut self) -> Option<Update> {
         self.updates.pop_front()

@@ -35,6 +35,9 @@ pub enum Change {
     PublisherCame,
     /// The publisher left; it may come back.
     PublisherGone,
+    /// Memory is short: the oldest segments go until there are at most so many bytes, except what
+    /// players need.
+    Trimmed(u64),
     /// Nothing will follow.
     Ended,
 }

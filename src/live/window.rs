@@ -99,6 +99,10 @@ impl Window {
             }
             Change::PublisherCame => self.publishing = true,
             Change::PublisherGone => self.publishing = false,
+            Change::Trimmed(bytes_max) => {
+                self.trim(bytes_max);
+                self.content_changed(&update.wall);
+            }
             Change::Ended => {
                 self.ended = true;
                 self.content_changed(&update.wall);
@@ -165,17 +169,38 @@ impl Window {
 
     /// Drops the oldest segments while there are too many bytes, but never a track's newest.
     fn trim_bytes(&mut self) {
-        while self.bytes() > self.settings.window_bytes_max {
-            let oldest = TrackKind::ALL
-                .into_iter()
-                .filter(|kind| self.tracks[kind.index()].kept.len() > 1)
-                .min_by_key(|kind| {
-                    let oldest = self.tracks[kind.index()].kept.front();
-                    oldest.map(|segment| (segment.period.number, segment.date()))
-                });
-            let Some(kind) = oldest else { break };
+        while self.bytes() > self.settings.window_bytes_max
+            && let Some(kind) = self.oldest_of(1)
+        {
             self.tracks[kind.index()].drop_oldest();
         }
+    }
+
+    /// The same because memory is short, down to `bytes_max`: of each track a player's least is kept.
+    fn trim(&mut self, bytes_max: u64) {
+        while self.bytes() > bytes_max
+            && let Some(kind) = self.oldest_of(SEGMENTS_NEEDED)
+        {
+            self.tracks[kind.index()].drop_oldest();
+        }
+    }
+
+    /// How many segments would go if at most `bytes_max` bytes were to be kept.
+    #[must_use]
+    pub fn segments_above(&self, bytes_max: u64) -> usize {
+        let mut trimmed = self.clone();
+        trimmed.trim(bytes_max);
+        let count =
+            |window: &Self| window.tracks.iter().map(|track| track.kept.len()).sum::<usize>();
+        count(self) - count(&trimmed)
+    }
+
+    /// The track with the oldest segment, of those that have more than `least`.
+    fn oldest_of(&self, least: usize) -> Option<TrackKind> {
+        let kept = |kind: TrackKind| &self.tracks[kind.index()].kept;
+        TrackKind::ALL.into_iter().filter(|kind| kept(*kind).len() > least).min_by_key(|kind| {
+            kept(*kind).front().map(|segment| (segment.period.number, segment.date()))
+        })
     }
 }
 
@@ -216,6 +241,9 @@ fn duration_ms(segment: &Segment) -> i64 {
     millis_of(segment.duration, segment.track.timescale)
 }
 
+/// Segments of a track without which a player cannot begin, with one more that it may be fetching
+/// (RFC 8216bis 6.2.2 and 6.3.3: it begins three target durations before the end).
+const SEGMENTS_NEEDED: usize = 4;
 /// How many times `window_segments` may be listed when segments are too short for three target
 /// durations (RFC 8216bis 6.2.2).
 const SHORT_SEGMENTS: usize = 4;

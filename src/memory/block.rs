@@ -8,7 +8,7 @@
 //!
 //! Deliberately absent: freeing part of a block, and any write below the length.
 
-use super::Spans;
+use super::{Meter, Spans};
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,8 +17,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-/// The bytes of a block.
-struct Bytes(Box<[UnsafeCell<u8>]>);
+/// The bytes of a block, and who counts them.
+struct Bytes(Box<[UnsafeCell<u8>]>, Option<Arc<Meter>>);
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        if let Some(meter) = &self.1 {
+            meter.remove(self.0.len());
+        }
+    }
+}
 
 impl fmt::Debug for Bytes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,12 +43,15 @@ impl fmt::Debug for Bytes {
 unsafe impl Sync for Bytes {}
 
 impl Bytes {
-    fn zeroed(capacity: usize) -> Self {
+    fn zeroed(capacity: usize, meter: Option<Arc<Meter>>) -> Self {
+        if let Some(meter) = &meter {
+            meter.add(capacity);
+        }
         let bytes: Box<[u8]> = vec![0; capacity].into_boxed_slice();
         let raw = Box::into_raw(bytes) as *mut [UnsafeCell<u8>];
         // SAFETY: `UnsafeCell<u8>` has the layout of `u8`, and `raw` came from `Box::into_raw` of a
         // slice of the same length just above, so ownership passes to this box alone.
-        Self(unsafe { Box::from_raw(raw) })
+        Self(unsafe { Box::from_raw(raw) }, meter)
     }
 
     /// The bytes in `range`, all of which were written before.
@@ -80,7 +91,20 @@ impl Payload {
     /// When `source` is 4 GiB or longer, which no bound of the server allows.
     #[must_use]
     pub fn copied_from(source: &[u8]) -> Self {
-        let mut writer = BlockWriter::with_capacity(source.len());
+        Self::written_by(BlockWriter::with_capacity(source.len()), source)
+    }
+
+    /// The same, counted by `meter` for as long as it exists.
+    ///
+    /// # Panics
+    /// As [`Self::copied_from`].
+    #[must_use]
+    pub fn copied_metered(source: &[u8], meter: &Arc<Meter>) -> Self {
+        let meter = Some(Arc::clone(meter));
+        Self::written_by(BlockWriter::with_capacity_metered(source.len(), meter), source)
+    }
+
+    fn written_by(mut writer: BlockWriter, source: &[u8]) -> Self {
         writer.push(source);
         writer.finish()
     }
@@ -195,6 +219,13 @@ impl Span {
         self.length -= count as u32;
     }
 
+    /// What of its block's memory this reference keeps alive: the block is shared by all that name a
+    /// part of it here, so the shares of all of them are the block, whatever their number.
+    #[must_use]
+    pub fn pinned_share(&self) -> usize {
+        self.block.0.0.len() / Rc::strong_count(&self.block)
+    }
+
     /// Makes this span cover `next` too, when `next` begins where it ends in the same block.
     pub fn try_join(&mut self, next: &Self) -> bool {
         let adjacent =
@@ -270,8 +301,12 @@ impl BlockWriter {
     /// When `capacity` is 4 GiB or more.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
+        Self::with_capacity_metered(capacity, None)
+    }
+
+    fn with_capacity_metered(capacity: usize, meter: Option<Arc<Meter>>) -> Self {
         assert!(u32::try_from(capacity).is_ok(), "a block is smaller than 4 GiB");
-        Self { bytes: Arc::new(Bytes::zeroed(capacity)), length: 0, open: 0 }
+        Self { bytes: Arc::new(Bytes::zeroed(capacity, meter)), length: 0, open: 0 }
     }
 
     /// Bytes that still fit.
@@ -375,6 +410,12 @@ impl SpanBlock {
         self.writer.bytes.0.len()
     }
 
+    /// The log's share of the block, as [`Span::pinned_share`].
+    #[must_use]
+    pub fn pinned_share(&self) -> usize {
+        self.capacity() / Rc::strong_count(&self.block)
+    }
+
     /// Appends `source`.
     ///
     /// # Panics
@@ -407,6 +448,7 @@ pub struct BlockPool {
     lent: VecDeque<Lent>,
     /// How many blocks the pool remembers; more are allocated and freed like any memory.
     blocks_max: usize,
+    meter: Option<Arc<Meter>>,
 }
 
 struct Lent(Arc<Bytes>);
@@ -424,7 +466,24 @@ impl BlockPool {
     /// A pool that remembers up to `blocks_max` blocks of `block_bytes` each.
     #[must_use]
     pub const fn new(block_bytes: usize, blocks_max: usize) -> Self {
-        Self { block_bytes, lent: VecDeque::new(), blocks_max }
+        Self { block_bytes, lent: VecDeque::new(), blocks_max, meter: None }
+    }
+
+    /// The same with its blocks counted by `meter`.
+    #[must_use]
+    pub fn metered(block_bytes: usize, blocks_max: usize, meter: Arc<Meter>) -> Self {
+        Self { meter: Some(meter), ..Self::new(block_bytes, blocks_max) }
+    }
+
+    /// Gives blocks that no one refers to back to the allocator, except `kept` of them.
+    pub fn give_back(&mut self, kept: usize) {
+        let mut free = 0;
+        self.lent.retain(|block| {
+            let is_free = Arc::strong_count(&block.0) == 1;
+            free += usize::from(is_free);
+            !is_free || free <= kept
+        });
+        self.lent.shrink_to(2 * self.lent.len());
     }
 
     /// A writer of a block that no one else refers to: a used one when there is one.
@@ -437,7 +496,7 @@ impl BlockPool {
                 return BlockWriter { bytes: oldest.0, length: 0, open: 0 };
             }
         }
-        let writer = BlockWriter::with_capacity(self.block_bytes);
+        let writer = BlockWriter::with_capacity_metered(self.block_bytes, self.meter.clone());
         if self.lent.len() < self.blocks_max {
             self.lent.push_back(Lent(Arc::clone(&writer.bytes)));
         }
@@ -454,6 +513,12 @@ impl BlockPool {
     #[must_use]
     pub fn resident_bytes(&self) -> usize {
         self.lent.len() * self.block_bytes
+    }
+
+    /// Bytes of the blocks that wait for use.
+    #[must_use]
+    pub fn idle_bytes(&self) -> usize {
+        (self.lent.len() - self.blocks_in_use()) * self.block_bytes
     }
 
     /// Blocks that someone still refers to.
@@ -597,6 +662,11 @@ impl Arena {
         let block = Rc::new(Held(Arc::clone(&writer.bytes)));
         let references = Arc::strong_count(&writer.bytes);
         self.current = Some(Current { writer, block, references });
+    }
+
+    /// Gives blocks that no one refers to back to the allocator, except `kept` of them.
+    pub fn give_back(&mut self, kept: usize) {
+        self.pool.give_back(kept);
     }
 
     /// Bytes the arena remembers, in use or not.

@@ -12,12 +12,14 @@
 pub mod block;
 pub mod counting;
 pub mod lease;
+pub mod meter;
 pub mod pages;
 pub mod slab;
 
 pub use block::{Arena, BlockPool, BlockWriter, Payload, Span, SpanBlock, without_first};
 pub use counting::{Counting, allocations};
 pub use lease::{Lease, LeasePool, PoolId};
+pub use meter::Meter;
 pub use slab::{Key, Slab};
 
 /// What a send is made of: most are one span.

@@ -1,6 +1,7 @@
 //! What is known of all shards: their counters, and once a second what they serve.
 
 use super::counters::Counters;
+use crate::governor::{Governor, Plan};
 use crate::time::Now;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug)]
 pub struct Board {
     shards: Vec<Arc<ShardBoard>>,
+    governor: Governor,
     /// What threads beside the shards count.
     sides: Mutex<Vec<SideCounters>>,
 }
@@ -91,11 +93,26 @@ impl ShardBoard {
 }
 
 impl Board {
-    /// A board of `shards` shards.
+    /// A board of `shards` shards without a memory budget.
     #[must_use]
     pub fn new(shards: usize) -> Self {
-        let shards = (0..shards).map(|_| Arc::default()).collect();
-        Self { shards, sides: Mutex::default() }
+        Self::with_budget(shards, Plan::unlimited())
+    }
+
+    /// A board of `shards` shards that keep to a memory budget.
+    #[must_use]
+    pub fn with_budget(shards: usize, plan: Plan) -> Self {
+        Self {
+            shards: (0..shards).map(|_| Arc::default()).collect(),
+            governor: Governor::new(shards, plan),
+            sides: Mutex::default(),
+        }
+    }
+
+    /// Who has what of the memory.
+    #[must_use]
+    pub const fn governor(&self) -> &Governor {
+        &self.governor
     }
 
     /// Shows what a thread beside the shards counts.

@@ -11,6 +11,7 @@ mod http;
 mod live_files;
 mod protocol;
 mod proxy;
+mod refusal;
 mod routes;
 mod rtmp;
 mod settings;
@@ -21,11 +22,13 @@ pub use protocol::{
     Aside, Collecting, Conditions, HttpState, Protocol, PublishRequest, Publishing, RtmpState,
     TagHeader, TrackWriter, Unit, UnitBody, Waiting, WebSocketState,
 };
+pub use refusal::{on_shed, refused};
 pub use settings::Settings;
 
 use crate::compress::Texts;
 use crate::connection::{Hold, Stage};
 use crate::fanout::{Format, Position, Resolution};
+use crate::governor::Step;
 use crate::hub::{Hub, PublishError};
 use crate::live::{Directory, StreamName};
 use crate::memory::{Arena, Key};
@@ -79,6 +82,12 @@ impl Context<'_> {
     /// From where the connection comes, as far as it is known; for the log.
     fn peer(&self) -> Option<SocketAddr> {
         self.addresses.get(&self.token).copied()
+    }
+
+    /// Counts something that was given up for want of memory.
+    fn count_shed(&self, step: Step) {
+        // The sender's upper bits are the shard.
+        self.board.governor().shed((self.sender >> 56) as usize, step, 1);
     }
 }
 
@@ -149,6 +158,7 @@ fn receive_steps(
             Protocol::EventStream => event_stream::receive(rest),
             Protocol::Rtmp(_) => rtmp::receive(connection, rest, context),
             Protocol::Echo => echo::receive(connection, rest, context),
+            Protocol::Refused => Progress { consumed: rest.len(), again: false },
         };
         consumed += progress.consumed;
         if !progress.again {
@@ -195,7 +205,11 @@ pub fn on_end_of_stream(connection: &mut Connection, context: &mut Context<'_>) 
             // The answer may still be wanted: the peer only closed its half.
             return;
         }
-        Protocol::Proxied(_) | Protocol::Http(_) | Protocol::EventStream | Protocol::Echo => {}
+        Protocol::Proxied(_)
+        | Protocol::Http(_)
+        | Protocol::EventStream
+        | Protocol::Echo
+        | Protocol::Refused => {}
         Protocol::WebSocket(_) => websocket::on_end_of_stream(connection, context),
     }
     connection.close();
@@ -206,7 +220,11 @@ pub fn on_closed(connection: &mut Connection, context: &mut Context<'_>) {
     match &connection.protocol {
         Protocol::Rtmp(_) => rtmp::on_closed(connection, context),
         Protocol::WebSocket(_) => websocket::on_closed(connection, context),
-        Protocol::Proxied(_) | Protocol::Http(_) | Protocol::EventStream | Protocol::Echo => {}
+        Protocol::Proxied(_)
+        | Protocol::Http(_)
+        | Protocol::EventStream
+        | Protocol::Echo
+        | Protocol::Refused => {}
     }
     context.addresses.remove(&context.token);
     context.hub.unsubscribe_all(&mut connection.subscriptions, context.now.monotonic);
@@ -229,6 +247,10 @@ pub fn on_timer(connection: &mut Connection, context: &mut Context<'_>) -> u64 {
         Protocol::EventStream => event_stream::on_timer(connection, context),
         Protocol::Rtmp(_) => rtmp::on_timer(connection, context),
         Protocol::Echo => echo::on_timer(connection, context),
+        Protocol::Refused => {
+            connection.close();
+            crate::limits::LINGER_MS
+        }
     }
 }
 
@@ -310,6 +332,6 @@ pub fn on_drain(connection: &mut Connection, context: &mut Context<'_>) {
         }
         Protocol::EventStream => event_stream::on_drain(connection, context),
         Protocol::Rtmp(_) => rtmp::on_drain(connection, context),
-        Protocol::Proxied(_) | Protocol::Echo => connection.close(),
+        Protocol::Proxied(_) | Protocol::Echo | Protocol::Refused => connection.close(),
     }
 }

@@ -23,6 +23,8 @@ pub enum Protocol {
     Rtmp(Box<RtmpState>),
     /// Every byte back.
     Echo,
+    /// None: it was told that there is no room for it.
+    Refused,
 }
 
 impl Protocol {
@@ -43,6 +45,21 @@ impl Protocol {
             Self::Rtmp(state) => {
                 state.publishing.as_ref().is_some_and(|publishing| publishing.accepted)
             }
+            Self::Proxied(_)
+            | Self::Http(_)
+            | Self::WebSocket(_)
+            | Self::EventStream
+            | Self::Echo
+            | Self::Refused => false,
+        }
+    }
+
+    /// Whether it is one for which there is no room: it stays only to hear that.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        match self {
+            Self::Refused => true,
+            Self::Rtmp(state) => state.refused,
             Self::Proxied(_)
             | Self::Http(_)
             | Self::WebSocket(_)
@@ -178,6 +195,8 @@ const _: () = assert!(size_of::<WebSocketState>() <= 64, "the largest of those t
 /// RTMP between two receives.
 #[derive(Debug, Default)]
 pub struct RtmpState {
+    /// Whether there is no room for it: its `connect` is rejected.
+    pub refused: bool,
     /// The protocol; made at the first byte.
     pub machine: Option<rtmp::Connection>,
     /// The application.

@@ -47,8 +47,13 @@ pub(super) fn route(connection: &mut Connection, request: &Request<'_>, context:
             answer_plain(connection, request, 200, b"ok\n", context);
         }
         (Method::Get | Method::Head, "readyz") if rest.is_empty() => {
-            let (status, body): (u16, &[u8]) =
-                if context.draining { (503, b"draining\n") } else { (200, b"ready\n") };
+            let (status, body): (u16, &[u8]) = if context.draining {
+                (503, b"draining\n")
+            } else if context.board.governor().is_full() {
+                (503, b"full\n")
+            } else {
+                (200, b"ready\n")
+            };
             answer_plain(connection, request, status, body, context);
         }
         (Method::Get | Method::Head, "metrics") if rest.is_empty() => {

@@ -6,6 +6,7 @@
 
 use super::{Context, Progress};
 use crate::connection::Hold;
+use crate::governor::Step;
 use crate::limits::{RTMP_IDLE_MS, RTMP_SETUP_MS};
 use crate::live::{AccessUnit, PublisherId, StreamName, TrackConfig, TrackKind};
 use crate::memory::{BlockPool, Payload};
@@ -17,6 +18,7 @@ use flv::{
 };
 use rtmp::{ConnectRejection, Event, MediaKind, MessageStreamId, PublishRejection};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 /// Bytes of a block of a track.
 const TRACK_BLOCK_BYTES: usize = 256 * 1024;
@@ -93,7 +95,10 @@ fn on_event(
     let Protocol::Rtmp(state) = &mut connection.protocol else { return };
     match event {
         Event::Connect(request) => {
-            if context.settings.config.apps.iter().any(|app| app.as_str() == request.app) {
+            if state.refused {
+                let text = "the server is full: its memory budget is used up; come back later";
+                machine.reject_connect(ConnectRejection::Rejected, text, out);
+            } else if context.settings.config.apps.iter().any(|app| app.as_str() == request.app) {
                 state.app = request.app;
                 machine.accept_connect(out);
             } else {
@@ -165,6 +170,14 @@ fn on_publish(
     }
     if state.publishing.is_some() {
         let text = "one publication per connection";
+        machine.reject_publish(asked.message_stream, PublishRejection::Rejected, text, out);
+        return;
+    }
+    if !context.board.governor().takes_publishers() {
+        context.count_shed(Step::MediaPublishers);
+        let peer = context.peer();
+        tracing::warn!(%stream, ?peer, "publisher refused: live media has its share of the memory budget");
+        let text = "the server's memory for live media is full; publish later";
         machine.reject_publish(asked.message_stream, PublishRejection::Rejected, text, out);
         return;
     }
@@ -253,7 +266,7 @@ fn on_fragment(
     };
     let mut data = fragment.data;
     if unit.header.is_none() {
-        data = read_header(&mut state.tracks, &mut unit, fragment, data)?;
+        data = read_header(&mut state.tracks, &mut unit, fragment, data, context)?;
     }
     if unit.header.is_some() {
         match &mut unit.body {
@@ -276,6 +289,7 @@ fn read_header<'a>(
     unit: &mut Unit,
     fragment: &Fragment<'_>,
     data: &'a [u8],
+    context: &Context<'_>,
 ) -> Result<&'a [u8], Refusal> {
     let before = unit.head.len();
     // Most headers come whole in the first fragment; staging bounds what is copied twice.
@@ -296,9 +310,18 @@ fn read_header<'a>(
     if is_coded && body_bytes <= TRACK_BLOCK_BYTES {
         let track = &mut tracks[unit.kind as usize];
         let writer = track.writer.take().filter(|writer| writer.room() >= body_bytes);
-        let pool =
-            track.pool.get_or_insert_with(|| BlockPool::new(TRACK_BLOCK_BYTES, TRACK_BLOCKS_MAX));
-        unit.body = UnitBody::Block(writer.unwrap_or_else(|| pool.take()));
+        let pool = track.pool.get_or_insert_with(|| {
+            let meter = Arc::clone(context.live.meter());
+            BlockPool::metered(TRACK_BLOCK_BYTES, TRACK_BLOCKS_MAX, meter)
+        });
+        unit.body = UnitBody::Block(writer.unwrap_or_else(|| {
+            let taken = pool.take();
+            // Once per block: what windows gave up since then is not kept for later.
+            if !context.board.governor().takes_publishers() {
+                pool.give_back(0);
+            }
+            taken
+        }));
     }
     unit.header = Some(header);
     unit.head = Vec::new();
@@ -335,7 +358,7 @@ fn on_unit(
             state.tracks[kind as usize].writer = Some(writer);
             payload
         }
-        UnitBody::Beside(bytes) => Payload::copied_from(&bytes),
+        UnitBody::Beside(bytes) => Payload::copied_metered(&bytes, context.live.meter()),
     };
     match header {
         Some(TagHeader::Video(header)) => on_video(state, &header, payload, timestamp, context),

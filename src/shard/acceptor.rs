@@ -7,7 +7,7 @@
 //! backlog.
 
 use super::ListenerInfo;
-use crate::limits::LISTEN_BACKLOG;
+use crate::limits::{LISTEN_BACKLOG, REFUSALS_PER_SHARD_MAX};
 use crate::ring::{AcceptCount, Cell, Failure, ListenerId, Op, Ring, Socket};
 use crate::time::Monotonic;
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub(super) struct Acceptor {
     /// Until when a failed accept is not tried again.
     rest_until: Option<Monotonic>,
     exhausted: bool,
+    /// Whether that was said in the log.
+    told_exhausted: bool,
 }
 
 #[derive(Debug)]
@@ -54,6 +56,7 @@ impl Acceptor {
             stopped: false,
             rest_until: None,
             exhausted: false,
+            told_exhausted: false,
         }
     }
 
@@ -95,6 +98,15 @@ impl Acceptor {
         if !self.fits_backlogs(socket.cell()) {
             self.cancel_many(socket.cell(), ring);
         }
+    }
+
+    /// Whether the slots that are left are those for who has to hear that there are none.
+    pub(super) fn is_full<R: Ring>(&mut self, ring: &mut R) -> bool {
+        let reserve = (self.slots / 16).clamp(1, REFUSALS_PER_SHARD_MAX as u32);
+        let free = |used: &u32| self.slots.saturating_sub(*used);
+        free(&self.used[usize::from(self.accepting)]) < reserve
+            && self.used.iter().map(free).sum::<u32>() < reserve
+            && self.open_cell(ring).is_none()
     }
 
     pub(super) fn on_closed(&mut self, socket: Socket) {
@@ -186,7 +198,9 @@ impl Acceptor {
                 Some(cell)
             }
             Err(error) => {
-                tracing::warn!(%error, "no room for further connections; they wait to be accepted");
+                if !std::mem::replace(&mut self.told_exhausted, true) {
+                    tracing::warn!(%error, "no further cell can be opened; connections beyond these are refused");
+                }
                 self.exhausted = true;
                 None
             }

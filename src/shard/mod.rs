@@ -14,6 +14,7 @@
 //! only when there is nothing it could do.
 
 mod acceptor;
+mod governed;
 mod mail;
 mod peer;
 mod receiving;
@@ -37,6 +38,7 @@ use crate::ring::{Armed, Completion, ListenerId, Op, Ring, RingError, Socket, Wa
 use crate::session::{self, Connection, Protocol};
 use crate::time::Monotonic;
 use acceptor::Acceptor;
+use governed::Governed;
 use peer::Peer;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -61,6 +63,7 @@ pub struct Shard<R: Ring> {
     acceptor: Acceptor,
     post: Post<Mail>,
     world: World,
+    governed: Governed,
     storage: http1::HeaderStorage,
     /// Connections with something to receive.
     to_receive: VecDeque<Key>,
@@ -98,7 +101,7 @@ impl<R: Ring> Shard<R> {
         let doorbell = ring.doorbell();
         post.set_bell(Box::new(move || doorbell.ring()));
         let now = ring.now();
-        Self {
+        let mut shard = Self {
             acceptor: Acceptor::new(options.listeners.clone(), ring.slots_per_cell()),
             wheel: Wheel::new(now.monotonic),
             world: World::new(&post, options, now),
@@ -113,9 +116,12 @@ impl<R: Ring> Shard<R> {
             recent_completions: 0,
             drain_until: None,
             drain_next: None,
+            governed: Governed::default(),
             ring,
             post,
-        }
+        };
+        shard.govern_now();
+        shard
     }
 
     /// Turns until the shard is drained.
@@ -156,6 +162,7 @@ impl<R: Ring> Shard<R> {
             self.tick();
         }
         self.world.look_at_channels();
+        self.govern();
         Ok(self.status())
     }
 
@@ -344,6 +351,12 @@ impl<R: Ring> Shard<R> {
     fn on_accepted(&mut self, listener: ListenerId, socket: Socket) {
         self.acceptor.on_accepted(socket, &mut self.ring);
         let info = self.acceptor.info(listener);
+        if !self.world.draining
+            && let Err(full) = self.admit()
+        {
+            self.refuse(socket, info, full);
+            return;
+        }
         let counters = self.world.counters();
         let protocol = if info.proxy_protocol {
             Protocol::Proxied(info.role)
@@ -433,7 +446,9 @@ impl<R: Ring> Shard<R> {
     fn on_closed(&mut self, key: Key, socket: Socket) {
         self.acceptor.on_closed(socket);
         self.wheel.cancel(key);
-        self.peers.remove(key);
+        if let Some(peer) = self.peers.remove(key) {
+            self.governed.on_closed(&peer);
+        }
         self.world.counters().connections.set(self.peers.len() as u64);
     }
 
@@ -572,12 +587,8 @@ impl<R: Ring> Shard<R> {
 
     fn tick(&mut self) {
         self.world.tick();
-        let counters = self.world.counters();
-        let bytes = self.ring.resident_bytes()
-            + self.peers.resident_bytes()
-            + self.wheel.resident_bytes()
-            + self.world.resident_bytes();
-        counters.user_bytes.set(bytes as u64);
+        let bytes = self.scan_memory();
+        self.world.counters().user_bytes.set(bytes);
     }
 }
 

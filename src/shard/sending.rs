@@ -212,6 +212,7 @@ impl<R: Ring> Shard<R> {
         let stalled_after_ms = peer.on_short_send(sent, self.world.now.monotonic);
         peer.resend = Some(unsent);
         peer.writable_armed = true;
+        self.governed.note(key, peer, &self.world);
         let socket = peer.socket;
         self.push(Op::PollWritable { socket, token: key });
         self.wheel.bring_forward(key, stalled_after_ms, self.world.now.monotonic);

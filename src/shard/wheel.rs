@@ -16,6 +16,11 @@ struct Link {
     deadline: u32,
 }
 
+/// What a connection's deadline takes.
+pub(super) const LINK_BYTES: usize = size_of::<Link>();
+
+const _: () = assert!(LINK_BYTES <= 16, "a deadline is paid a million times");
+
 const END: u32 = u32::MAX;
 /// The deadline of a connection without one.
 const NEVER: u32 = u32::MAX;
@@ -122,6 +127,14 @@ impl Wheel {
         Duration::from_millis(due_ms.saturating_sub(now.as_millis()).max(1))
     }
 
+    /// Gives back the links behind the last connection with a deadline.
+    pub(super) fn give_back(&mut self) {
+        let is_free = |chunk: &[Link; CHUNK_LINKS]| chunk.iter().all(|link| link.deadline == NEVER);
+        while self.links.chunks.last().is_some_and(|chunk| is_free(chunk)) {
+            self.links.chunks.pop();
+        }
+    }
+
     pub(super) fn resident_bytes(&self) -> usize {
         let links = self.links.chunks.len() * CHUNK_LINKS * size_of::<Link>();
         links + self.links.chunks.capacity() * 8 + self.buckets.capacity() * 4
@@ -163,6 +176,25 @@ mod tests {
         assert_eq!(wheel.expire(Monotonic::from_millis(900)), None);
         assert_eq!(wheel.expire(Monotonic::from_millis(1100)), Some(key(0)));
         assert_eq!(wheel.expire(Monotonic::from_millis(100_000)), None);
+    }
+
+    #[test]
+    fn memory_goes_back_with_those_who_leave() {
+        let mut wheel = Wheel::new(Monotonic::from_millis(0));
+        let now = Monotonic::from_millis(0);
+        let empty = wheel.resident_bytes();
+        (0..10_000).for_each(|index| wheel.schedule(key(index), 5000, now));
+        (1000..10_000).for_each(|index| wheel.cancel(key(index)));
+        wheel.give_back();
+        assert!(wheel.resident_bytes() - empty <= 1024 * size_of::<Link>() + 1024);
+        // Those who stay have their deadlines, who comes later gets one.
+        wheel.cancel(key(9_999));
+        wheel.bring_forward(key(5_000), 1000, now);
+        let mut fired = 0;
+        while wheel.expire(Monotonic::from_millis(6000)).is_some() {
+            fired += 1;
+        }
+        assert_eq!(fired, 1001);
     }
 
     #[test]

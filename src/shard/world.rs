@@ -1,5 +1,6 @@
 //! What a shard's connections share: hub, live streams, arena, settings, time.
 
+use super::governed::Scan;
 use super::mail::{Mail, MediaSource};
 use crate::compress::Texts;
 use crate::connection::{Role, Transport};
@@ -72,7 +73,7 @@ pub(super) struct World {
     /// Milliseconds of the monotonic clock, as connections keep them.
     pub(super) now_ms: u32,
     pub(super) draining: bool,
-    board: Arc<Board>,
+    pub(super) board: Arc<Board>,
     /// This shard's part of it.
     pub(super) own: Arc<ShardBoard>,
     scratch: Vec<u8>,
@@ -301,10 +302,23 @@ impl World {
         read.take(CHANNELS_SHOWN).chain(at_home.take(CHANNELS_SHOWN)).collect()
     }
 
-    pub(super) fn resident_bytes(&self) -> usize {
-        self.hub.resident_bytes()
-            + self.arena.resident_bytes()
-            + self.texts.resident_bytes()
-            + self.deflate.resident_bytes()
+    /// The shard's number.
+    pub(super) fn number(&self) -> usize {
+        self.shard.into()
+    }
+
+    /// What of memory is found by walking over tables; without the shard's own.
+    pub(super) fn scan(&self) -> Scan {
+        let fanout = self.hub.readers().usage();
+        Scan {
+            ring: 0,
+            tables: fanout.tables,
+            lists: fanout.logs + self.hub.list_bytes(),
+            lagging: fanout.lagging,
+            pools: fanout.pools
+                + self.arena.resident_bytes()
+                + self.texts.resident_bytes()
+                + self.deflate.resident_bytes(),
+        }
     }
 }

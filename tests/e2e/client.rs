@@ -59,7 +59,12 @@ impl Response {
 
 impl Http {
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        Self { stream: BufReader::new(connect(address)), host: address.to_string() }
+        Self::over(connect(address), &address.to_string())
+    }
+
+    /// Over a connection that is there.
+    pub(crate) fn over(stream: TcpStream, host: &str) -> Self {
+        Self { stream: BufReader::new(stream), host: host.to_owned() }
     }
 
     pub(crate) fn get(&mut self, target: &str) -> Response {

@@ -7,6 +7,7 @@
 
 mod attacks;
 mod browser;
+mod budget;
 mod client;
 mod deflate;
 mod drain;

@@ -9,7 +9,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
-const OPTIONS: ListenerOptions = ListenerOptions { backlog: 1024, congestion: None };
+const OPTIONS: ListenerOptions =
+    ListenerOptions { backlog: 1024, congestion: None, unacknowledged_ms: 0 };
 
 #[test]
 fn several_shards_listen_on_one_address() {
@@ -45,6 +46,41 @@ fn an_address_in_use_is_refused_with_the_kernels_reason() {
 fn an_unknown_congestion_control_is_no_reason_not_to_listen() {
     let options = ListenerOptions { congestion: Some("no such algorithm".to_string()), ..OPTIONS };
     Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), &options).expect("listens");
+}
+
+/// What is queued for a peer that does not read goes some time after its socket was closed, and not with the peer.
+#[test]
+fn what_nobody_reads_does_not_outlive_its_socket() {
+    if !is_available() {
+        return;
+    }
+    let options = ListenerOptions { unacknowledged_ms: 500, ..OPTIONS };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let listener = Listener::bind(address, &options).expect("listens");
+    let port = listener.address().port();
+    let mut rig = Rig::on(crate::rig::options(), listener);
+    let (peer, socket, token) = rig.connect();
+    let bytes = vec![7; 1 << 20];
+    while rig.send(socket, token, spans(&[&bytes])).0 == Ok(bytes.len()) {}
+    rig.close(socket, token, headwater::ring::Armed::default());
+    assert!(is_queued(port), "it was queued");
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while is_queued(port) {
+        assert!(std::time::Instant::now() < deadline, "the kernel keeps what nobody reads");
+        rig.enter(crate::rig::at_most(std::time::Duration::from_millis(20)));
+    }
+    drop(peer);
+}
+
+/// Whether a connection of this port that nobody holds has something queued: in FIN-WAIT-1 (proc_pid_net(5)).
+fn is_queued(port: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("a Linux machine");
+    let local = format!(":{port:04X}");
+    table.lines().any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        fields.next().is_some_and(|address| address.ends_with(&local))
+            && fields.nth(1) == Some("04")
+    })
 }
 
 #[test]

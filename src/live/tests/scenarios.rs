@@ -481,3 +481,24 @@ fn a_publisher_who_leaves_at_once_leaves_what_it_sent() {
         stage.finish();
     }
 }
+
+#[test]
+fn a_stream_gives_up_old_segments_for_memory_and_no_player_notices() {
+    let mut stage = Stage::published(settings());
+    stage.send(both(60_000));
+    let whole = stage.stream.window().bytes();
+    assert_eq!(stage.stream.trim(whole, now(stage.clock_ms)), 0, "it fits");
+    let gone = stage.stream.trim(whole / 2, now(stage.clock_ms));
+    stage.drain();
+    assert!(gone > 10 && stage.reader.bytes() <= whole / 2);
+    // What a player needs stays, whatever is asked for.
+    assert!(stage.stream.trim(0, now(stage.clock_ms)) > 0);
+    stage.drain();
+    for kind in TrackKind::ALL {
+        assert_eq!(stage.reader.listed(kind).count(), 4);
+    }
+    assert_eq!(stage.stream.trim(0, now(stage.clock_ms)), 0);
+    // Playlists go on where they were, on every shard alike.
+    stage.send_in_vain(Vec::new());
+    stage.finish();
+}
