@@ -1,7 +1,8 @@
 //! The lab: loads for a whole running server, from a pinned process of its own.
 //!
 //! ```text
-//! echo | broadcast | idle | connections | quiet | instructions | compare     the scenarios; run: one from a file
+//! echo | broadcast | idle | connections | handshake | storm | idle-pings | quiet | together | instructions |
+//! compare               the scenarios; run: one from a file
 //! pairs                 who runs when, and which runs can be compared (distance)
 //! measure               CPU, system calls (judge), latency of a window
 //! http -> load -> ring  connections, then closed and open loops on io_uring
@@ -25,6 +26,7 @@ mod connections;
 mod distance;
 mod echo;
 mod frames;
+mod handshake;
 mod headwater;
 mod http;
 mod idle;
@@ -72,6 +74,8 @@ enum Scenario {
     Connections(connections::Options),
     #[command(args_override_self = true)]
     Quiet(quiet::Options),
+    #[command(args_override_self = true)]
+    Handshake(handshake::Options),
     #[command(args_override_self = true)]
     Instructions(instructions::Options),
     #[command(args_override_self = true)]
@@ -162,6 +166,7 @@ fn start(scenario: &Scenario) -> Result<bool> {
         Scenario::Idle(options) => idle::run(options),
         Scenario::Connections(options) => connections::run(options),
         Scenario::Quiet(options) => quiet::run(options),
+        Scenario::Handshake(options) => handshake::run(options),
         Scenario::Instructions(options) => instructions::run(options),
         Scenario::Compare(options) => compare::run(options).map(|()| true),
         Scenario::Run { file, more } => {

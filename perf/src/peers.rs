@@ -34,6 +34,8 @@ pub(crate) enum Kind {
 pub(crate) enum Role {
     Echo,
     Broadcast,
+    /// What a handshake costs without a protocol.
+    Accept,
 }
 
 impl Role {
@@ -41,6 +43,7 @@ impl Role {
         match self {
             Self::Echo => "echo",
             Self::Broadcast => "broadcast",
+            Self::Accept => "accept",
         }
     }
 }
@@ -309,6 +312,7 @@ impl RunningPeer {
             path: match job.role {
                 Role::Echo => peer.echo_path.clone(),
                 Role::Broadcast => peer.broadcast_path.clone(),
+                Role::Accept => root(),
             },
             publish: peer.publish()?,
             counts: peer.counters == Some(CountsBy::SigUsr1),

@@ -3,6 +3,7 @@
 //! In: a JSON record. Out: a page with strips, bars and curves, that needs nothing else and fetches
 //! nothing. Not here: measuring, and judging (`claims.rs`).
 
+mod crowds;
 mod echo;
 mod others;
 mod page;
@@ -39,6 +40,7 @@ fn page(record: &str) -> Result<String> {
         "instructions" => others::instructions(&serde_json::from_value(result)?),
         "quiet" => others::quiet(&serde_json::from_value(result)?),
         "connections" => others::connections(&serde_json::from_value(result)?),
+        "handshake" => crowds::handshake(&serde_json::from_value(result)?),
         "idle" => others::idle(&serde_json::from_value(result)?),
         other => bail!("no page is made of a record of {other:?}"),
     };

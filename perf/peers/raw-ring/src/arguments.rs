@@ -63,6 +63,8 @@ pub(crate) enum Role {
     Echo,
     /// It goes to every other connection.
     Broadcast,
+    /// None is expected: a connection gets --reply bytes when it is accepted.
+    Accept,
 }
 
 /// How a connection waits for bytes.

@@ -12,6 +12,7 @@
 //! Deliberately absent: any protocol, timers, limits, slow-reader handling (a reply that does not
 //! fit the socket closes it), and anything that would make it kinder than a limit has to be.
 
+mod accept;
 mod arena;
 mod arguments;
 mod ring;
@@ -26,7 +27,7 @@ use std::{error, io};
 use clap::Parser;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-use arguments::Arguments;
+use arguments::{Arguments, Role};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::parse().check() {
@@ -53,7 +54,10 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn error::Error>> {
     }
     raise_descriptor_limit();
     let (listener, port) = listen(arguments)?;
-    server::serve(arguments, listener.as_raw_fd(), port)?;
+    match arguments.role {
+        Role::Accept => accept::serve(arguments, listener.as_raw_fd(), port)?,
+        Role::Echo | Role::Broadcast => server::serve(arguments, listener.as_raw_fd(), port)?,
+    }
     Ok(())
 }
 

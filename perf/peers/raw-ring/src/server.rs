@@ -243,6 +243,8 @@ impl Server<'_> {
             match self.role {
                 Role::Echo => self.send(slot, address, answer),
                 Role::Broadcast => self.spread(slot, address, answer / self.reply),
+                // It has a loop of its own.
+                Role::Accept => {}
             }
         }
         self.sent.extend(lease);
