@@ -509,7 +509,7 @@ impl<R: Ring> Shard<R> {
             return;
         }
         on_event(&mut peer.connection, &mut self.world.context(key));
-        if peer.connection.hold == Hold::None {
+        if peer.connection.hold == Hold::None && !peer.connection.inbox.is_empty() {
             peer.inbox_waits = true;
         }
         self.after_session(key);
