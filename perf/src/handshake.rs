@@ -200,7 +200,7 @@ fn watch(options: &Options, program: &Program, server: &Server) -> Result<Costs>
         http::upgrade_request(address, Upgrade::to(&path))
     };
     let mut kept = Vec::new();
-    let mut latency: Histogram<u64> = Histogram::new(3)?;
+    let mut latency: Histogram<u64> = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
     let until = Until::Bytes(ANSWER_BYTES);
     let mut connector = Connector::new(address, until, options.in_flight as usize)?;
     let mut open = |first: u32, count: u32| -> Result<Histogram<u64>> {

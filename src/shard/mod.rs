@@ -336,7 +336,7 @@ impl<R: Ring> Shard<R> {
                     // Nothing is read before it is known who speaks.
                     self.push(Op::PeerAddress { socket, token: key });
                 } else {
-                    self.arm_poll(key);
+                    self.greet(key);
                 }
             }
             Err(_) => {

@@ -13,6 +13,15 @@ use crate::ring::{Failure, Op, Refusal, Ring};
 use crate::session;
 
 impl<R: Ring> Shard<R> {
+    /// Receives what a new connection said already, then waits for more. In this order, because a poll
+    /// that is armed before would tell of what the receive takes.
+    pub(super) fn greet(&mut self, key: Key) {
+        let Self { ring, peers, .. } = self;
+        let Some(peer) = peers.get_mut(key) else { return };
+        peer.receiving = ring.receive(peer.socket, key).is_ok();
+        self.arm_poll(key);
+    }
+
     pub(super) fn arm_poll(&mut self, key: Key) {
         if let Some(peer) = self.peers.get_mut(key)
             && !peer.poll_armed
