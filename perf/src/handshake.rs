@@ -93,8 +93,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let Options { count, in_flight, .. } = *options;
     println!("{count} connections, {in_flight} at a time; costs are per connection");
     let rounds = rounds(options.rounds, &setting, &programs, &mut missing, |program| {
-        let costs = once(options, program)
-            .with_context(|| format!("measuring {}", program.name()))?;
+        let costs =
+            once(options, program).with_context(|| format!("measuring {}", program.name()))?;
         eprintln!("  {:24} {costs}", program.name());
         Ok(costs)
     })?;
@@ -218,7 +218,8 @@ fn watch(options: &Options, program: &Program, server: &Server) -> Result<Costs>
                 match opened {
                     Opened::Answered(socket, answer) => {
                         let took = begun[(number - first) as usize].elapsed();
-                        latency.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+                        latency
+                            .saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
                         if !request(number).is_empty() && !http::is_upgraded(answer) {
                             trouble = Some(anyhow::anyhow!(
                                 "connection {number}: {}",

@@ -14,6 +14,7 @@
 //! only when there is nothing it could do.
 
 mod acceptor;
+mod door;
 mod mail;
 mod peer;
 mod receiving;
@@ -36,6 +37,7 @@ use crate::ring::{Armed, Completion, ListenerId, Op, Ring, RingError, Socket, Wa
 use crate::session::{self, Connection, Protocol};
 use crate::time::Monotonic;
 use acceptor::Acceptor;
+use door::Door;
 use peer::Peer;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -63,6 +65,8 @@ pub struct Shard<R: Ring> {
     storage: http1::HeaderStorage,
     /// Connections with something to receive.
     to_receive: VecDeque<Key>,
+    /// Those that come and those that go, who wait for the others.
+    door: Door,
     /// Connections with something to send.
     to_flush: Vec<Key>,
     /// Connections that are not read because publications cannot be passed on.
@@ -102,6 +106,7 @@ impl<R: Ring> Shard<R> {
             peers: Slab::new(CONNECTIONS_PER_SHARD_MAX),
             storage: http1::HeaderStorage::new(),
             to_receive: VecDeque::new(),
+            door: Door::default(),
             to_flush: Vec::new(),
             held: Vec::new(),
             to_push: VecDeque::new(),
@@ -223,7 +228,8 @@ impl<R: Ring> Shard<R> {
 
     /// How long nothing can be done.
     fn sleep_time(&self) -> Duration {
-        let can_receive = !self.to_receive.is_empty() && self.to_push.is_empty();
+        let has_to_receive = !self.to_receive.is_empty() || !self.door.is_empty();
+        let can_receive = has_to_receive && self.to_push.is_empty();
         if can_receive || !self.to_flush.is_empty() || self.world.hub.readers().is_dirty() {
             return Duration::ZERO;
         }
@@ -254,9 +260,9 @@ impl<R: Ring> Shard<R> {
     #[inline(never)]
     fn route(&mut self, completion: Completion) {
         match completion {
-            Completion::Readable { token, more, failure } => {
+            Completion::Readable { token, more, failure, hung_up } => {
                 if more && failure.is_none() {
-                    self.on_readable(token);
+                    self.on_readable(token, hung_up);
                 } else {
                     self.on_poll_ended(token, more, failure);
                 }
@@ -327,16 +333,24 @@ impl<R: Ring> Shard<R> {
             self.push(Op::Close { socket, token: Key::NONE, armed });
             return;
         }
-        match self.peers.insert(Peer::new(socket, connection)) {
+        let mut peer = Peer::new(socket, connection);
+        // Accepts wait until a peer has spoken, so there is something.
+        peer.readable = !info.asks_address;
+        match self.peers.insert(peer) {
             Ok(key) => {
                 counters.accepted.add(1);
                 counters.connections.set(self.peers.len() as u64);
+                if self.door.is_full() {
+                    counters.shed_newcomers.add(1);
+                    self.shed(key, info.role);
+                    return;
+                }
                 self.wheel.schedule(key, first_deadline_ms(), self.world.now.monotonic);
                 if info.asks_address {
                     // Nothing is read before it is known who speaks.
                     self.push(Op::PeerAddress { socket, token: key });
                 } else {
-                    self.greet(key);
+                    self.queue_receive(key);
                 }
             }
             Err(_) => {

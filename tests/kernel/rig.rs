@@ -265,7 +265,9 @@ impl Rig {
     /// Waits until the poll of `wanted` says something: whether it goes on, and why not.
     pub(crate) fn readable(&mut self, wanted: Token) -> (bool, Option<Failure>) {
         self.wait_for("word that it is readable", |completion| match completion {
-            Completion::Readable { token, more, failure } if token == wanted => Ok((more, failure)),
+            Completion::Readable { token, more, failure, .. } if token == wanted => {
+                Ok((more, failure))
+            }
             other => Err(other),
         })
     }

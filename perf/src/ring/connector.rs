@@ -236,7 +236,9 @@ fn receive(slot: &mut Slot, descriptor: RawFd, name: u64, until: Until) -> squeu
     let space = &mut slot.answer[slot.filled..];
     let (length, flags) = match until {
         Until::Head => (space.len(), 0),
-        Until::Bytes(count) => (count.saturating_sub(slot.filled).min(space.len()), libc::MSG_WAITALL),
+        Until::Bytes(count) => {
+            (count.saturating_sub(slot.filled).min(space.len()), libc::MSG_WAITALL)
+        }
     };
     // At most `ANSWER_BYTES_MAX`.
     let length = u32::try_from(length).unwrap_or(0);
