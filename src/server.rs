@@ -333,7 +333,7 @@ struct Listening {
 /// A listener per address and shard, and one per path.
 fn listen(config: &Config, shards: usize) -> Result<Listening, ServerError> {
     let congestion = Some(config.tcp.congestion.clone()).filter(|name| !name.is_empty());
-    let options = ListenerOptions { backlog: LISTEN_BACKLOG, congestion };
+    let options = ListenerOptions { backlog: LISTEN_BACKLOG, congestion, defers_accept: true };
     let handed_over = listeners_from_environment(&options).map_err(ServerError::HandedOver)?;
     let mut listening = Listening {
         addresses: Vec::new(),

@@ -28,8 +28,10 @@ mod echo;
 mod frames;
 mod handshake;
 mod headwater;
+mod held;
 mod http;
 mod idle;
+mod idle_pings;
 mod inflate;
 mod instructions;
 mod judge;
@@ -46,6 +48,7 @@ mod ring;
 mod scenario;
 mod servers;
 mod statistics;
+mod storm;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -76,6 +79,10 @@ enum Scenario {
     Quiet(quiet::Options),
     #[command(args_override_self = true)]
     Handshake(handshake::Options),
+    #[command(args_override_self = true)]
+    Storm(storm::Options),
+    #[command(args_override_self = true)]
+    IdlePings(idle_pings::Options),
     #[command(args_override_self = true)]
     Instructions(instructions::Options),
     #[command(args_override_self = true)]
@@ -167,6 +174,8 @@ fn start(scenario: &Scenario) -> Result<bool> {
         Scenario::Connections(options) => connections::run(options),
         Scenario::Quiet(options) => quiet::run(options),
         Scenario::Handshake(options) => handshake::run(options),
+        Scenario::Storm(options) => storm::run(options),
+        Scenario::IdlePings(options) => idle_pings::run(options),
         Scenario::Instructions(options) => instructions::run(options),
         Scenario::Compare(options) => compare::run(options).map(|()| true),
         Scenario::Run { file, more } => {

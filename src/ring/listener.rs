@@ -22,6 +22,8 @@ pub struct ListenerOptions {
     pub backlog: i32,
     /// The congestion control to ask for; the system's when it has none of that name.
     pub congestion: Option<String>,
+    /// Whether connections wait for their first bytes before they are accepted, or a second at most.
+    pub defers_accept: bool,
 }
 
 /// A listening socket of one shard.
@@ -108,7 +110,9 @@ impl Listener {
             return Ok(());
         }
         sockopt::set_tcp_nodelay(descriptor, true)?;
-        if let Err(error) = defer_accept(descriptor) {
+        if options.defers_accept
+            && let Err(error) = defer_accept(descriptor)
+        {
             tracing::debug!(%error, "connections are accepted before they have said something");
         }
         if let Some(name) = &options.congestion

@@ -9,7 +9,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
-const OPTIONS: ListenerOptions = ListenerOptions { backlog: 1024, congestion: None };
+const OPTIONS: ListenerOptions =
+    ListenerOptions { backlog: 1024, congestion: None, defers_accept: false };
 
 #[test]
 fn several_shards_listen_on_one_address() {

@@ -62,7 +62,7 @@ pub(crate) fn is_available() -> bool {
 
 /// A listener on a port of the kernel's choice.
 pub(crate) fn listener() -> Listener {
-    let options = ListenerOptions { backlog: 1024, congestion: None };
+    let options = ListenerOptions { backlog: 1024, congestion: None, defers_accept: false };
     Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), &options).expect("a free port")
 }
 

@@ -41,6 +41,8 @@ fn page(record: &str) -> Result<String> {
         "quiet" => others::quiet(&serde_json::from_value(result)?),
         "connections" => others::connections(&serde_json::from_value(result)?),
         "handshake" => crowds::handshake(&serde_json::from_value(result)?),
+        "storm" => crowds::storm(&serde_json::from_value(result)?),
+        "idle-pings" => crowds::idle_pings(&serde_json::from_value(result)?),
         "idle" => others::idle(&serde_json::from_value(result)?),
         other => bail!("no page is made of a record of {other:?}"),
     };
