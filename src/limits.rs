@@ -54,6 +54,8 @@ pub const OUTBOUND_MESSAGES_HIGH: usize = 4096;
 pub const MAIL_PER_TURN: usize = 4096;
 /// Sinks visited by the fan-out in one turn.
 pub const SINKS_PER_TURN: usize = 1024;
+/// Sinks of one channel visited in a row while another has something to tell.
+pub const SINKS_IN_A_ROW: usize = 256;
 /// How far a replica may be behind its channel: what can be on its way to it. A reader that resumes
 /// at a place at most so far ahead of the replica was there on another shard.
 pub const REPLICA_LAG_MAX: u64 = (MAILBOX_MESSAGES + OUTBOUND_MESSAGES_HIGH) as u64;

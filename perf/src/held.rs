@@ -74,10 +74,6 @@ impl Crowd {
         })
     }
 
-    pub(crate) fn held(&self) -> u32 {
-        self.parked.count()
-    }
-
     /// These shall connect.
     pub(crate) fn want(&mut self, clients: impl IntoIterator<Item = u32>) {
         self.wanting.extend(clients);
@@ -95,7 +91,7 @@ impl Crowd {
 
     /// Resets all connections that are held.
     pub(crate) fn cut(&mut self) -> Result<()> {
-        self.parked = Parked::new(PER_RING)?;
+        self.parked.cut()?;
         self.who.clear();
         self.partial.clear();
         Ok(())

@@ -49,6 +49,7 @@ mod scenario;
 mod servers;
 mod statistics;
 mod storm;
+mod together;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -83,6 +84,8 @@ enum Scenario {
     Storm(storm::Options),
     #[command(args_override_self = true)]
     IdlePings(idle_pings::Options),
+    #[command(args_override_self = true)]
+    Together(together::Options),
     #[command(args_override_self = true)]
     Instructions(instructions::Options),
     #[command(args_override_self = true)]
@@ -176,6 +179,7 @@ fn start(scenario: &Scenario) -> Result<bool> {
         Scenario::Handshake(options) => handshake::run(options),
         Scenario::Storm(options) => storm::run(options),
         Scenario::IdlePings(options) => idle_pings::run(options),
+        Scenario::Together(options) => together::run(options),
         Scenario::Instructions(options) => instructions::run(options),
         Scenario::Compare(options) => compare::run(options).map(|()| true),
         Scenario::Run { file, more } => {

@@ -23,7 +23,9 @@ pub(crate) use format::with_chunk;
 pub use publication::{Position, Publication, PublicationKind, UnknownId};
 pub use replica::{Answer, Replica};
 
-use crate::limits::{CHANNELS_PER_SHARD_MAX, LOG_BLOCKS_MAX, SUBSCRIPTIONS_PER_SHARD_MAX};
+use crate::limits::{
+    CHANNELS_PER_SHARD_MAX, LOG_BLOCKS_MAX, SINKS_IN_A_ROW, SUBSCRIPTIONS_PER_SHARD_MAX,
+};
 use crate::mailbox::ShardId;
 use crate::memory::{BlockPool, Key, Slab, Spans};
 use hashbrown::HashMap;
@@ -130,6 +132,8 @@ pub struct Fanout {
     subscriptions: Slab<Subscription>,
     /// Replicas with something to tell.
     dirty: VecDeque<Key>,
+    /// Sinks that the first of them gave in a row.
+    in_a_row: usize,
     pool: BlockPool,
     compressors: Compressors,
     scratch: Vec<u8>,
@@ -151,6 +155,7 @@ impl Fanout {
             asked: HashMap::with_hasher(seed),
             subscriptions: Slab::new(SUBSCRIPTIONS_PER_SHARD_MAX),
             dirty: VecDeque::new(),
+            in_a_row: 0,
             pool: BlockPool::new(crate::limits::BLOCK_BYTES, LOG_BLOCKS_MAX),
             compressors: Compressors::new(deflate),
             scratch: Vec::new(),
@@ -330,6 +335,11 @@ impl Fanout {
     /// The next sink that has something to pull; the caller pulls for it now, or when its connection
     /// can be sent to again.
     pub fn next_due(&mut self) -> Option<Sink> {
+        if self.in_a_row >= SINKS_IN_A_ROW {
+            // A channel with many subscribers must not hold up those with few.
+            self.in_a_row = 0;
+            self.dirty.rotate_left(1.min(self.dirty.len()));
+        }
         while let Some(key) = self.dirty.front().copied() {
             let Some(replica) = self.replicas.get_mut(key) else {
                 self.dirty.pop_front();
@@ -345,11 +355,13 @@ impl Fanout {
                 {
                     replica.saw_cursor(subscription.readers, subscription.cursor);
                     if subscription.cursor < end {
+                        self.in_a_row += 1;
                         return Some(subscription.sink);
                     }
                 }
             }
             self.dirty.pop_front();
+            self.in_a_row = 0;
             if replica.end_sweep() {
                 self.dirty.push_back(key);
             }

@@ -36,6 +36,27 @@ fn several_shards_listen_on_one_address() {
 }
 
 #[test]
+fn who_has_spoken_is_accepted_at_once_and_who_is_silent_a_little_later() {
+    if !is_available() {
+        return;
+    }
+    let defers = ListenerOptions { defers_accept: true, ..OPTIONS };
+    let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), &defers).unwrap();
+    let address = listener.address();
+    let mut rig = Rig::on(options(), listener);
+    rig.accept_on(0);
+    let silent = peer(address);
+    let mut speaks = peer(address);
+    rig.expect_quiet("nobody has said anything");
+    speaks.write_all(b"hello").unwrap();
+    let (socket, token) = (rig.accepted(), rig.token());
+    // In the same enter there is something to receive: no poll is waited for.
+    assert_eq!(rig.receive(socket, token).0.as_deref(), Ok(&b"hello"[..]));
+    rig.accepted();
+    drop(silent);
+}
+
+#[test]
 fn an_address_in_use_is_refused_with_the_kernels_reason() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let error = Listener::bind(taken.local_addr().unwrap(), &OPTIONS).unwrap_err();

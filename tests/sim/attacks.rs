@@ -390,6 +390,46 @@ fn a_hundred_thousand_half_open_upgrades() {
     assert_eq!(seconds[latest as usize].connections, 0, "after {latest} seconds");
 }
 
+/// Bug class "Handshake DoS": more connect at one time than can be served in their time. Some are told to come back, at
+/// once and by name; who was here before is answered as if nobody came.
+#[test]
+fn a_storm_of_newcomers() {
+    const COMING: usize = 60_000;
+    let comes = Attack {
+        first: b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        ..Attack::SILENCE
+    };
+    // One ping at a time, its pong read before the next.
+    let here = Attack {
+        first: UPGRADE,
+        drip: masked(0x89, b"here"),
+        drip_most: 1 << 10,
+        drip_every: MILLISECOND,
+        read_every: MILLISECOND,
+        stays: 10 * SECOND,
+        ..Attack::SILENCE
+    };
+    let (reports, seconds) = run_crowds(&[(here, 20), (comes, COMING)]);
+    let answers = |status: &str| {
+        let begins = |report: &&Rc<RefCell<Report>>| {
+            report.borrow().answer.starts_with(format!("HTTP/1.1 {status} ").as_bytes())
+        };
+        reports[1].iter().filter(begins).count()
+    };
+    assert_eq!(answers("200") + answers("503"), COMING, "each is answered");
+    for report in &reports[1] {
+        let report = report.borrow();
+        let text = String::from_utf8_lossy(&report.answer);
+        assert!(!text.contains(" 503 ") || text.contains("Retry-After: "), "{text}");
+    }
+    for report in &reports[0] {
+        let report = report.borrow();
+        assert!(behind_head(&report.answer).len() > 1_000, "pongs while the others came");
+    }
+    let most = seconds.iter().map(|second| second.user_bytes).max().unwrap_or_default();
+    assert!(most < 64 << 20, "{most} bytes in tables and pools");
+}
+
 /// Bug class "Allocation from declared length": five thousand declare a gigabyte and send a byte, and are told that it is
 /// too much; five thousand declare what is allowed, send a byte and stay until they have been silent for too long.
 #[test]

@@ -8,6 +8,7 @@ use super::svg::number;
 use crate::handshake::Handshake;
 use crate::idle_pings::IdlePings;
 use crate::storm::Storm;
+use crate::together::Together;
 
 pub(super) fn handshake(result: &Handshake) -> Page {
     let mut page = Page::new(
@@ -66,6 +67,19 @@ pub(super) fn idle_pings(result: &IdlePings) -> Page {
     );
     page.tiles(&tiles(&result.claims));
     page.table("What was seen", &["what", "value"], &result.rows());
+    page.claims(&result.claims);
+    page
+}
+
+pub(super) fn together(result: &Together) -> Page {
+    let mut page = Page::new(
+        "Storms together",
+        "A broadcast as fast as its readers take it, a tenth of whom stall, and clients that reconnect all \
+         the time; a quiet channel beside them.",
+    );
+    page.tiles(&tiles(&result.claims));
+    let head = ["publications", "deliveries", "reconnects", "refused", "failed", "lost"];
+    page.table("What the storms did, by run", &head, &result.rows());
     page.claims(&result.claims);
     page
 }

@@ -43,6 +43,7 @@ fn page(record: &str) -> Result<String> {
         "handshake" => crowds::handshake(&serde_json::from_value(result)?),
         "storm" => crowds::storm(&serde_json::from_value(result)?),
         "idle-pings" => crowds::idle_pings(&serde_json::from_value(result)?),
+        "together" => crowds::together(&serde_json::from_value(result)?),
         "idle" => others::idle(&serde_json::from_value(result)?),
         other => bail!("no page is made of a record of {other:?}"),
     };

@@ -99,6 +99,32 @@ impl Parked {
         Ok(count)
     }
 
+    /// Ends all connections, on this thread: what the kernel does when a ring is dropped, it does on
+    /// threads of its own and on any core.
+    pub(crate) fn cut(&mut self) -> io::Result<()> {
+        for mut ring in self.rings.drain(..) {
+            for connection in 0..ring.count {
+                // A close does not reach the peer while a poll holds the socket.
+                let cancel = opcode::AsyncCancel::new(POLL | u64::from(connection))
+                    .build()
+                    .flags(squeue::Flags::IO_HARDLINK | squeue::Flags::SKIP_SUCCESS)
+                    .user_data(SEND | u64::from(connection));
+                let close = opcode::Close::new(Fixed(connection))
+                    .build()
+                    .flags(squeue::Flags::SKIP_SUCCESS)
+                    .user_data(SEND | u64::from(connection));
+                ring.push(&cancel)?;
+                ring.push(&close)?;
+                if connection % CLOSES == CLOSES - 1 {
+                    ring.submit()?;
+                    ring.ring.completion().for_each(drop);
+                }
+            }
+            ring.submit()?;
+        }
+        Ok(())
+    }
+
     /// Waits for something or for `timeout`, and reports what came; says whether anything did.
     /// `on_event` may answer.
     pub(crate) fn turn(
@@ -288,6 +314,8 @@ impl ParkedRing {
 }
 
 const POLL_EVENTS: u32 = (libc::POLLIN | libc::POLLRDHUP) as u32;
+/// Connections that are closed with one enter.
+const CLOSES: u32 = 64;
 /// Connections that are read from with one enter.
 const BATCH: usize = 128;
 const BUFFER_LENGTH: u32 = 2048;
