@@ -9,12 +9,12 @@
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::claims::{self, Claim, Verdict};
@@ -139,7 +139,7 @@ fn once(
     let before = distance::between(places.server_cpu(), places.client_cpu())?;
     let server = program.start(&job, &Launch::on(places.server_cpu()))?;
     let sockets = server.connect(&job).context("connecting")?;
-    let running = stormy.then(|| Running::start(options, server.address()));
+    let running = stormy.then(|| Running::start(options, server.address())).transpose()?;
     let load = Load::start(Plan {
         sockets,
         pattern: Pattern::Broadcast { rate: Some(options.rate) },
@@ -151,6 +151,9 @@ fn once(
     let mut costs = measure::costs(server.child(), || server.counters(), load, times)?;
     let peak_bytes = server.child().memory()?.total();
     let storms = running.map(Running::stop).transpose().context("the storms")?;
+    if let Some(Storms { publications, reconnects, .. }) = &storms {
+        ensure!(*publications > 0 && *reconnects > 0, "the storms were calm: {storms:?}");
+    }
     server.kill();
     let after = distance::between(places.server_cpu(), places.client_cpu())?;
     costs.core_distance_ns = before.zip(after).map(|(before, after)| [before, after]);
@@ -164,15 +167,22 @@ struct Running {
 }
 
 impl Running {
-    fn start(options: &Options, server: SocketAddr) -> Self {
+    /// Comes back when they blow.
+    fn start(options: &Options, server: SocketAddr) -> Result<Self> {
+        let (ready, blows) = mpsc::channel();
         let stopped = Arc::<AtomicBool>::default();
         let (for_thread, options) = (Arc::clone(&stopped), options.clone());
         let thread = std::thread::spawn(move || {
             process::pin(options.places.client_cpu())?;
             process::yield_to_everybody()?;
-            storms(&options, server, &for_thread)
+            storms(&options, server, &for_thread, &ready)
         });
-        Self { stopped, thread: Some(thread) }
+        let this = Self { stopped, thread: Some(thread) };
+        if blows.recv_timeout(PATIENCE).is_err() {
+            this.stop()?;
+            bail!("the storms do not begin");
+        }
+        Ok(this)
     }
 
     fn stop(mut self) -> Result<Storms> {
@@ -192,7 +202,12 @@ impl Drop for Running {
     }
 }
 
-fn storms(options: &Options, server: SocketAddr, stopped: &AtomicBool) -> Result<Storms> {
+fn storms(
+    options: &Options,
+    server: SocketAddr,
+    stopped: &AtomicBool,
+    ready: &mpsc::Sender<()>,
+) -> Result<Storms> {
     let Options { readers, reconnecting, .. } = *options;
     let stalled = readers * options.stalled_percent / 100;
     let upgrade = move |path: &str| http::upgrade_request(server, Upgrade::to(path));
@@ -214,6 +229,9 @@ fn storms(options: &Options, server: SocketAddr, stopped: &AtomicBool) -> Result
     })?;
     let mut seen = Storms::default();
     let good = u64::from(readers - stalled);
+    coming.want(LAST_CLIENTS..LAST_CLIENTS + reconnecting);
+    coming.complete(PATIENCE, |_, _| {})?;
+    ready.send(()).context("nobody waits for it")?;
     while !stopped.load(Ordering::Relaxed) {
         if coming.is_complete() {
             coming.cut()?;
