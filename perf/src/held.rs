@@ -238,7 +238,7 @@ fn retry_after(answer: &str) -> Duration {
 /// Direct descriptors of one ring, below the 20,000 that a process may have on small machines.
 const PER_RING: u32 = 18_000;
 /// Ordinary descriptors that wait to become direct ones.
-const FRESH_MAX: usize = 256;
+const FRESH_MAX: usize = 64;
 const FAILED_PAUSE: Duration = Duration::from_millis(200);
 const CONNECT_TURN: Duration = Duration::from_millis(1);
 

@@ -315,7 +315,7 @@ impl ParkedRing {
 
 const POLL_EVENTS: u32 = (libc::POLLIN | libc::POLLRDHUP) as u32;
 /// Connections that are closed with one enter.
-const CLOSES: u32 = 64;
+const CLOSES: u32 = 16;
 /// Connections that are read from with one enter.
 const BATCH: usize = 128;
 const BUFFER_LENGTH: u32 = 2048;
