@@ -61,6 +61,8 @@ pub const SINKS_IN_A_ROW: usize = 256;
 pub const REPLICA_LAG_MAX: u64 = (MAILBOX_MESSAGES + OUTBOUND_MESSAGES_HIGH) as u64;
 /// Completions routed in one turn.
 pub const COMPLETIONS_PER_TURN: u32 = 8192;
+/// Timers that fire in one turn: what most of them do is a ping, which is a send.
+pub const TIMERS_PER_TURN: usize = 256;
 /// Receives started in one turn for connections that were answered before.
 pub const RECEIVES_PER_TURN: usize = 128;
 /// Receives started in one turn for connections that were not: a handshake is 5 us, so a storm of them

@@ -29,6 +29,7 @@ use crate::connection::{Hold, Stage};
 use crate::hub::HubEvent;
 use crate::limits::{
     COMPLETIONS_PER_TURN, CONNECTIONS_PER_SHARD_MAX, HOT_LOOK_MS, MAIL_PER_TURN, TIMER_TICK_MS,
+    TIMERS_PER_TURN,
 };
 use crate::live::LiveEvent;
 use crate::mailbox::Post;
@@ -79,6 +80,8 @@ pub struct Shard<R: Ring> {
     sends_of_turn: u8,
     /// Completions of the fullest of the last few turns, by which the next wait is sized.
     recent_completions: u32,
+    /// More timers are due than one turn fires.
+    timers_wait: bool,
     drain_until: Option<Monotonic>,
 }
 
@@ -113,6 +116,7 @@ impl<R: Ring> Shard<R> {
             answered_bytes: 0,
             sends_of_turn: 0,
             recent_completions: 0,
+            timers_wait: false,
             drain_until: None,
             ring,
             post,
@@ -230,7 +234,11 @@ impl<R: Ring> Shard<R> {
     fn sleep_time(&self) -> Duration {
         let has_to_receive = !self.to_receive.is_empty() || !self.door.is_empty();
         let can_receive = has_to_receive && self.to_push.is_empty();
-        if can_receive || !self.to_flush.is_empty() || self.world.hub.readers().is_dirty() {
+        if can_receive
+            || self.timers_wait
+            || !self.to_flush.is_empty()
+            || self.world.hub.readers().is_dirty()
+        {
             return Duration::ZERO;
         }
         let next_timer = self.wheel.next_after(self.world.now.monotonic);
@@ -453,7 +461,13 @@ impl<R: Ring> Shard<R> {
 
     fn fire_timers(&mut self) {
         let now = self.world.now.monotonic;
-        while let Some(key) = self.wheel.expire(now) {
+        self.timers_wait = false;
+        for fired in 0.. {
+            if fired == TIMERS_PER_TURN {
+                self.timers_wait = true;
+                return;
+            }
+            let Some(key) = self.wheel.expire(now) else { return };
             let Some(peer) = self.peers.get_mut(key) else { continue };
             if peer.is_stalled(now) {
                 self.world.counters().stalled_closes.add(1);
