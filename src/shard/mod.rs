@@ -341,16 +341,12 @@ impl<R: Ring> Shard<R> {
             self.push(Op::Close { socket, token: Key::NONE, armed });
             return;
         }
-        let mut peer = Peer::new(socket, connection);
-        // Accepts wait until a peer has spoken, so there is something.
-        peer.readable = !info.asks_address;
-        match self.peers.insert(peer) {
+        match self.peers.insert(Peer::new(socket, connection)) {
             Ok(key) => {
                 counters.accepted.add(1);
                 counters.connections.set(self.peers.len() as u64);
                 if self.door.is_full() {
-                    counters.shed_newcomers.add(1);
-                    self.shed(key, info.role);
+                    self.turn_away(key);
                     return;
                 }
                 self.wheel.schedule(key, first_deadline_ms(), self.world.now.monotonic);
@@ -358,7 +354,7 @@ impl<R: Ring> Shard<R> {
                     // Nothing is read before it is known who speaks.
                     self.push(Op::PeerAddress { socket, token: key });
                 } else {
-                    self.queue_receive(key);
+                    self.greet(key);
                 }
             }
             Err(_) => {

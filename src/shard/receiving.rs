@@ -301,6 +301,7 @@ impl<R: Ring> Shard<R> {
                 break;
             }
         }
+        self.answer_turned_away();
     }
 
     /// The queued receive of a connection, if it still wants it.
