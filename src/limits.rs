@@ -6,7 +6,7 @@
 /// Bytes of one receive lease: a message of 16 KiB and its frame fit.
 pub const LEASE_BYTES: usize = 20 * 1024;
 /// Receive leases of a shard.
-pub const LEASES_PER_SHARD: u16 = 128;
+pub const LEASES_PER_SHARD: u16 = 224;
 /// Bytes of one buffer that the kernel picks for a multishot receive.
 pub const RING_BUFFER_BYTES: usize = 4 * 1024;
 /// Buffers per cell that the kernel picks from; a power of two, and several times the completions one
@@ -62,6 +62,8 @@ pub const MAIL_PER_TURN: usize = 4096;
 pub const SINKS_PER_TURN: usize = 1024;
 /// How long publications may gather before subscribers are sent them together.
 pub const BATCH_WINDOW_MS_MAX: u64 = 10_000;
+/// Sinks of one channel visited in a row while another has something to tell.
+pub const SINKS_IN_A_ROW: usize = 256;
 /// How far a replica may be behind its channel: what can be on its way to it. A reader that resumes
 /// at a place at most so far ahead of the replica was there on another shard.
 pub const REPLICA_LAG_MAX: u64 = (MAILBOX_MESSAGES + OUTBOUND_MESSAGES_HIGH) as u64;
@@ -73,8 +75,20 @@ pub const DRAIN_SLOTS_PER_TURN: u32 = 1024;
 pub const CHANNEL_LOOKS_PER_TURN: usize = 256;
 /// In how long each of them is looked at once.
 pub const CHANNEL_LOOKS_LAP_MS: u64 = 5_000;
-/// Receives started in one turn.
+/// Timers that fire in one turn: what most of them do is a ping, which is a send.
+pub const TIMERS_PER_TURN: usize = 256;
+/// Receives started in one turn for connections that were answered before.
 pub const RECEIVES_PER_TURN: usize = 128;
+/// Receives started in one turn for connections that were not: a handshake is 5 us, so a storm of them
+/// takes at most a third of a millisecond of a turn from the others.
+pub const NEWCOMERS_PER_TURN: usize = 64;
+/// Receives started in one turn for connections of which it is known that they end.
+pub const LEAVERS_PER_TURN: usize = 32;
+/// New connections of a shard that may wait for their first receive; more are told to come back. They
+/// wait 256 turns at most, which at 2 ms of a very busy turn is half a second.
+pub const NEWCOMERS_WAITING_MAX: usize = 16_384;
+/// After how many seconds those who were told so may come back.
+pub const NEWCOMERS_RETRY_SECONDS: u8 = 2;
 
 /// Bytes of a block of the shard's arena and of a busy log.
 pub const BLOCK_BYTES: usize = 64 * 1024;
@@ -220,6 +234,10 @@ const _: () = assert!(MAIL_IN_A_ROW_MAX < MAIL_PER_TURN);
 const _: () = assert!(RING_BUFFERS_PER_CELL.is_power_of_two());
 const _: () =
     assert!(PUBLICATION_BYTES_MAX <= LOG_BYTES_MAX && HISTORY_BYTES >= PUBLICATION_BYTES_MAX);
+const _: () = assert!(
+    RECEIVES_PER_TURN + NEWCOMERS_PER_TURN + LEAVERS_PER_TURN <= LEASES_PER_SHARD as usize,
+    "nobody waits for a lease because of the others"
+);
 const _: () = assert!(LOG_BLOCK_BYTES_MIN <= BLOCK_BYTES);
 const _: () = assert!(HOT_IDLE_MS < HOT_LOOK_MS);
 const _: () =

@@ -350,6 +350,7 @@ fn listen(config: &Config, shards: usize) -> Result<Listening, ServerError> {
         backlog: LISTEN_BACKLOG,
         congestion,
         unacknowledged_ms: UNACKNOWLEDGED_MS,
+        defers_accept: true,
     };
     let handed_over = listeners_from_environment(&options).map_err(ServerError::HandedOver)?;
     let mut listening = Listening {

@@ -98,6 +98,7 @@ fn header(opcode: u8, length: usize, mask_bit: u8) -> Vec<u8> {
 }
 
 pub(crate) const TEXT: u8 = 1;
+pub(crate) const CLOSE: u8 = 8;
 pub(crate) const PING: u8 = 9;
 const PONG: u8 = 10;
 /// Of a frame without masking key.

@@ -146,6 +146,23 @@ pub(crate) fn post_request(address: SocketAddr, path: &str, body: &[u8]) -> Vec<
     request
 }
 
+/// The bytes of a request for a WebSocket.
+pub(crate) fn upgrade_request(address: SocketAddr, upgrade: Upgrade<'_>) -> Vec<u8> {
+    let Upgrade { path, deflate } = upgrade;
+    let offer = if deflate { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{offer}\r\n"
+    )
+    .into_bytes()
+}
+
+/// Whether an answer to that says that it is one now.
+pub(crate) fn is_upgraded(answer: &[u8]) -> bool {
+    let accepts = |line: &[u8]| line.windows(ACCEPT.len()).any(|part| part == ACCEPT.as_bytes());
+    answer.starts_with(b"HTTP/1.1 101 ") && accepts(answer)
+}
+
 /// Opens `count` WebSockets (RFC 6455 4.1), in batches that fit a listen queue. `first` is
 /// the number of the first among all connections of the run, which decides source addresses.
 pub(crate) fn open_websockets(
@@ -171,7 +188,7 @@ pub(crate) fn open_websockets_to<'a>(
             let mut stream = socket::connect(address, first + index)
                 .with_context(|| format!("connection {}", first + index))?;
             stream.set_read_timeout(Some(TIMEOUT))?;
-            stream.write_all(upgrade(first + index).request(address).as_bytes())?;
+            stream.write_all(&upgrade_request(address, upgrade(first + index)))?;
             open.push(stream);
         }
         for (index, stream) in open.iter().enumerate().skip(start) {

@@ -1,8 +1,8 @@
 //! The lab: loads for a whole running server, from a pinned process of its own.
 //!
 //! ```text
-//! echo | broadcast | fan-out | coalescing | cross-shard | idle | connections | quiet | instructions | compare   the
-//!                       scenarios; run: one from a file
+//! echo | broadcast | fan-out | coalescing | cross-shard | idle | connections | handshake | storm | idle-pings | quiet |
+//! together | instructions | compare   the scenarios; run: one from a file
 //! pairs                 who runs when, and which runs can be compared (distance)
 //! measure               CPU, system calls (judge), latency of a window
 //! http -> load -> ring  connections, then closed and open loops on io_uring
@@ -28,9 +28,12 @@ mod distance;
 mod echo;
 mod fan_out;
 mod frames;
+mod handshake;
 mod headwater;
+mod held;
 mod http;
 mod idle;
+mod idle_pings;
 mod inflate;
 mod instructions;
 mod judge;
@@ -47,6 +50,8 @@ mod ring;
 mod scenario;
 mod servers;
 mod statistics;
+mod storm;
+mod together;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -81,6 +86,14 @@ enum Scenario {
     Connections(connections::Options),
     #[command(args_override_self = true)]
     Quiet(quiet::Options),
+    #[command(args_override_self = true)]
+    Handshake(handshake::Options),
+    #[command(args_override_self = true)]
+    Storm(storm::Options),
+    #[command(args_override_self = true)]
+    IdlePings(idle_pings::Options),
+    #[command(args_override_self = true)]
+    Together(together::Options),
     #[command(args_override_self = true)]
     Instructions(instructions::Options),
     #[command(args_override_self = true)]
@@ -174,6 +187,10 @@ fn start(scenario: &Scenario) -> Result<bool> {
         Scenario::Idle(options) => idle::run(options),
         Scenario::Connections(options) => connections::run(options),
         Scenario::Quiet(options) => quiet::run(options),
+        Scenario::Handshake(options) => handshake::run(options),
+        Scenario::Storm(options) => storm::run(options),
+        Scenario::IdlePings(options) => idle_pings::run(options),
+        Scenario::Together(options) => together::run(options),
         Scenario::Instructions(options) => instructions::run(options),
         Scenario::Compare(options) => compare::run(options).map(|()| true),
         Scenario::Run { file, more } => {

@@ -148,7 +148,7 @@ fn judge_messages(family: &Family, load: &Load, time: Duration) -> Result<(Verdi
 }
 
 impl Latency {
-    fn of(histogram: &Histogram<u64>) -> Self {
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
         let microseconds = |nanoseconds: u64| nanoseconds as f64 / 1000.0;
         let at = |quantile: f64| microseconds(histogram.value_at_quantile(quantile));
         let curve = histogram

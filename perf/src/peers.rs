@@ -36,6 +36,8 @@ pub(crate) enum Role {
     Broadcast,
     /// Sends to groups of connections, told by numbers; of limits only.
     FanOut,
+    /// What a handshake costs without a protocol.
+    Accept,
 }
 
 impl Role {
@@ -44,6 +46,7 @@ impl Role {
             Self::Echo => "echo",
             Self::Broadcast => "broadcast",
             Self::FanOut => "fan-out",
+            Self::Accept => "accept",
         }
     }
 }
@@ -311,7 +314,8 @@ impl RunningPeer {
             kind: peer.kind,
             path: match job.role {
                 Role::Echo => peer.echo_path.clone(),
-                Role::Broadcast | Role::FanOut => peer.broadcast_path.clone(),
+                Role::Broadcast => peer.broadcast_path.clone(),
+                Role::Accept | Role::FanOut => root(),
             },
             publish: peer.publish()?,
             counts: peer.counters == Some(CountsBy::SigUsr1),

@@ -200,7 +200,7 @@ fn claim(attacked: &Attacked) -> Claim {
 }
 
 /// Microseconds that p99.9 may be under an attack when it is `alone` without it.
-fn bound(alone: f64) -> f64 {
+pub(crate) fn bound(alone: f64) -> f64 {
     (FACTOR_MAX * alone).max(TURN_BUDGETS_MAX * TURN_BUDGET_US)
 }
 

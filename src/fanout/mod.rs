@@ -25,7 +25,9 @@ pub use publication::{Position, Publication, PublicationKind, UnknownId};
 pub use replica::{Answer, Replica};
 pub use usage::{FanoutUsage, SUBSCRIPTION_BYTES};
 
-use crate::limits::{CHANNELS_PER_SHARD_MAX, LOG_BLOCKS_MAX, SUBSCRIPTIONS_PER_SHARD_MAX};
+use crate::limits::{
+    CHANNELS_PER_SHARD_MAX, LOG_BLOCKS_MAX, SINKS_IN_A_ROW, SUBSCRIPTIONS_PER_SHARD_MAX,
+};
 use crate::mailbox::ShardId;
 use crate::memory::{BlockPool, Key, Slab, Span, Spans};
 use crate::time::Monotonic;
@@ -160,6 +162,8 @@ pub struct Fanout {
     /// How long publications gather before they are told.
     window: Duration,
     now: Monotonic,
+    /// Sinks that the first of them gave in a row.
+    in_a_row: usize,
     pool: BlockPool,
     compressors: Compressors,
     scratch: Vec<u8>,
@@ -183,6 +187,7 @@ impl Fanout {
             dirty: VecDeque::new(),
             window: Duration::ZERO,
             now: Monotonic::default(),
+            in_a_row: 0,
             pool: BlockPool::new(crate::limits::BLOCK_BYTES, LOG_BLOCKS_MAX),
             compressors: Compressors::new(deflate),
             scratch: Vec::new(),
@@ -377,6 +382,9 @@ impl Fanout {
     /// The next sink that has something to pull; the caller pulls for it now, or when its connection
     /// can be sent to again.
     pub fn next_due(&mut self) -> Option<Due> {
+        if self.in_a_row >= SINKS_IN_A_ROW {
+            self.let_others_go_first();
+        }
         while let Some(Dirty { replica: key, due }) = self.dirty.front().copied() {
             // One that hurried is there twice.
             let replica = self.replicas.get_mut(key).filter(|replica| replica.is_dirty());
@@ -404,15 +412,31 @@ impl Fanout {
                         .and_then(|index| self.subscriptions.entry_at(index))
                         .map(|(_, soon)| soon.sink.connection);
                     let connection = subscription.sink.connection;
+                    self.in_a_row += 1;
                     return Some(Due { connection, subscription: key, soon });
                 }
             }
             self.dirty.pop_front();
+            self.in_a_row = 0;
             if replica.end_sweep() {
                 self.dirty.push_back(Dirty { replica: key, due: self.now + self.window });
             }
         }
         None
+    }
+
+    /// A channel with many subscribers must not hold up those with few: the first goes behind all that are
+    /// due.
+    fn let_others_go_first(&mut self) {
+        self.in_a_row = 0;
+        let Some(first) = self.dirty.pop_front() else { return };
+        let is_due = |dirty: &Dirty| dirty.due <= self.now;
+        let behind = if self.dirty.back().is_some_and(is_due) {
+            self.dirty.len()
+        } else {
+            self.dirty.partition_point(is_due)
+        };
+        self.dirty.insert(behind, first);
     }
 
     /// Takes everything that a due subscription has not had yet, in one span, with the number of

@@ -378,3 +378,27 @@ fn a_publication_is_compressed_once_on_a_shard_for_each_class_in_use() {
         assert_eq!(hub.readers().deflate_totals().compressions, 2 * 5 + 1);
     }
 }
+
+/// A sweep of many subscribers would be several turns long, and whoever is published to behind it would
+/// wait for all of them.
+#[test]
+fn a_channel_with_many_subscribers_does_not_hold_up_one_with_few() {
+    let mut hub = Hub::new(0, 1, 7, 1, LIMITS, websocket::deflate::Settings::default());
+    let few = u32::MAX - 1;
+    for index in (0..10_000).chain([few]) {
+        let options = SubscribeOptions { format: Format::WebSocket, after: None, skips_own: false };
+        let channel = if index == few { "few" } else { "many" };
+        let sink = Sink { connection: Key { index, generation: 1 }, stream: 0 };
+        let mut head = NO_SUBSCRIPTION;
+        hub.subscribe(channel, sink, &mut head, options, NOW).expect("room");
+    }
+    for channel in ["many", "few"] {
+        let draft = Draft::of(PublicationKind::Text);
+        hub.publish(&Arc::from(channel), b"text", draft, NOW).expect("small");
+    }
+    let visited: Vec<u32> =
+        std::iter::from_fn(|| hub.fanout().next_due()).map(|sink| sink.connection.index).collect();
+    let before = visited.iter().position(|index| *index == few);
+    assert!(before.is_some_and(|before| before <= crate::limits::SINKS_IN_A_ROW), "{before:?}");
+    assert_eq!(visited.len(), 10_001, "everybody is visited once");
+}

@@ -61,6 +61,8 @@ counters! {
     connections: Gauge "headwater_connections",
     /// Connections refused because a table was full.
     refused_full: Total "headwater_connections_refused_total",
+    /// Connections told to come back later because too many came at one time.
+    shed_newcomers: Total "headwater_newcomers_shed_total",
     /// Connections closed because the peer broke its protocol.
     protocol_errors: Total "headwater_protocol_errors_total",
     /// Subscribers closed because they read too slowly.

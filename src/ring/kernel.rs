@@ -50,6 +50,8 @@ pub struct Options {
 
 /// The pool of leases that are lent to a receive; the others are a cell's, and say which.
 const LENT: PoolId = 0;
+/// Of the events of a poll, those after which nothing but the end comes.
+const HANG_UP: i32 = (libc::POLLERR | libc::POLLHUP | libc::POLLRDHUP) as i32;
 /// Closes in flight.
 const TABLE_ENTRIES_MAX: usize = 1 << 16;
 
@@ -607,7 +609,8 @@ impl Ring for KernelRing {
             let completion = match Kind::from_user_data(data) {
                 Kind::Poll => {
                     let failure = (result < 0).then(|| failure(-result));
-                    return Some(Completion::Readable { token: key, more, failure });
+                    let hung_up = result > 0 && result & HANG_UP != 0;
+                    return Some(Completion::Readable { token: key, more, failure, hung_up });
                 }
                 Kind::Receive => self.received(key.index as usize, result, entry.flags()),
                 Kind::Send => self.sent_short(cell, key.index, result),

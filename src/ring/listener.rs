@@ -25,6 +25,8 @@ pub struct ListenerOptions {
     /// How long what was sent may stay unacknowledged, or the peer's window closed, before the kernel
     /// gives up the connection (RFC 5482), also one that is closed here already.
     pub unacknowledged_ms: u32,
+    /// Whether connections wait for their first bytes before they are accepted, or a second at most.
+    pub defers_accept: bool,
 }
 
 /// A listening socket of one shard.
@@ -114,6 +116,11 @@ impl Listener {
         // What is queued for a peer that does not read, 2.8 MB on the loopback, would outlive the close of
         // its socket by minutes.
         sockopt::set_tcp_user_timeout(descriptor, options.unacknowledged_ms)?;
+        if options.defers_accept
+            && let Err(error) = defer_accept(descriptor)
+        {
+            tracing::debug!(%error, "connections are accepted before they have said something");
+        }
         if let Some(name) = &options.congestion
             && sockopt::set_tcp_congestion(descriptor, name).is_err()
         {
@@ -146,6 +153,24 @@ impl Drop for SocketFile {
     }
 }
 
+/// Connections are accepted when their first bytes are there (tcp(7), TCP_DEFER_ACCEPT): in all protocols
+/// here the client speaks first. Who stays silent is accepted after [`SILENT_ACCEPT_SECONDS`].
+fn defer_accept(descriptor: &OwnedFd) -> io::Result<()> {
+    let seconds: libc::c_int = SILENT_ACCEPT_SECONDS;
+    let size = libc::socklen_t::try_from(size_of_val(&seconds)).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open for the call, and `seconds` is `size` readable bytes.
+    let result = unsafe {
+        libc::setsockopt(
+            descriptor.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const seconds).cast(),
+            size,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Whether what is at the path is a socket on which nobody listens.
 fn is_abandoned(path: &Path, address: &SocketAddrUnix) -> io::Result<bool> {
     let found = fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -158,6 +183,8 @@ fn is_abandoned(path: &Path, address: &SocketAddrUnix) -> io::Result<bool> {
     Ok(net::connect(&probe, address) == Err(Errno::CONNREFUSED))
 }
 
+/// The kernel rounds it up to its steps of 1, 3, 7 ... seconds.
+const SILENT_ACCEPT_SECONDS: libc::c_int = 1;
 const NO_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// First descriptor that a service manager hands over (sd_listen_fds(3)).

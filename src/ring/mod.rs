@@ -225,6 +225,8 @@ pub enum Completion {
         more: bool,
         /// Why the poll ended, when it failed.
         failure: Option<Failure>,
+        /// Whether the peer has closed its half, or reset the connection.
+        hung_up: bool,
     },
     /// There is room to send, or the socket failed: the next send says which.
     Writable {

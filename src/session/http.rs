@@ -11,6 +11,7 @@ use crate::limits::{HTTP_BODY_MS, HTTP_HEAD_MS, HTTP_IDLE_MS, PUBLICATION_BYTES_
 use crate::session::{Collecting, Connection, Protocol, PublishRequest, Waiting};
 use http1::response::{ErrorResponse, Head, Persistence};
 use http1::{HeaderStorage, Limits, Method, Request, Step, Version};
+use std::num::NonZeroU32;
 
 pub(super) fn receive(
     connection: &mut Connection,
@@ -28,13 +29,14 @@ pub(super) fn receive(
             if state.incomplete_since_ms.is_none() {
                 let now = context.now.monotonic;
                 let limit_ms = incomplete_limit_ms(state.decoder.is_in_head());
-                state.incomplete_since_ms = Some(now.as_millis() as u32);
+                state.incomplete_since_ms = NonZeroU32::new(now.as_millis() as u32 | 1);
                 connection.wake_after(now, limit_ms);
             }
             Progress::INCOMPLETE
         }
         Ok(Step::Request { consumed, request }) => {
             state.incomplete_since_ms = None;
+            state.answered = true;
             context.counters.requests.add(1);
             routes::route(connection, &request, context);
             Progress::step(consumed)
@@ -260,7 +262,7 @@ pub(super) fn on_timer(connection: &mut Connection, context: &mut Context<'_>) -
     if let Some(since_ms) = state.incomplete_since_ms {
         let now_ms = context.now.monotonic.as_millis() as u32;
         let limit_ms = incomplete_limit_ms(state.decoder.is_in_head());
-        let elapsed_ms = u64::from(now_ms.wrapping_sub(since_ms));
+        let elapsed_ms = u64::from((now_ms | 1).wrapping_sub(since_ms.get()));
         if elapsed_ms < limit_ms {
             return limit_ms - elapsed_ms;
         }

@@ -5,6 +5,7 @@ use crate::connection::Role;
 use crate::fanout::{Format, PublicationKind};
 use crate::live::StreamName;
 use crate::memory::{BlockPool, BlockWriter};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use websocket::deflate::WindowClass;
 
@@ -35,6 +36,17 @@ impl Protocol {
             Role::Http => Self::Http(HttpState::default()),
             Role::Rtmp => Self::Rtmp(Box::default()),
             Role::Echo => Self::Echo,
+        }
+    }
+
+    /// Whether it has not been answered yet: those who have come first.
+    #[must_use]
+    pub fn is_newcomer(&self) -> bool {
+        match self {
+            Self::Proxied(_) | Self::Refused => true,
+            Self::Http(state) => !state.answered,
+            Self::Rtmp(state) => state.publishing.is_none(),
+            Self::WebSocket(_) | Self::EventStream | Self::Echo => false,
         }
     }
 
@@ -80,8 +92,11 @@ pub struct HttpState {
     pub collecting: Collecting,
     /// What the present request waits for.
     pub waiting: Option<Box<Waiting>>,
-    /// Since when a head or a body is incomplete, in milliseconds of the monotonic clock.
-    pub incomplete_since_ms: Option<u32>,
+    /// Since when a head or a body is incomplete, in milliseconds of the monotonic clock; an even one
+    /// is made the odd one behind it, so that it is never 0.
+    pub incomplete_since_ms: Option<NonZeroU32>,
+    /// Whether a request was answered on this connection.
+    pub answered: bool,
 }
 
 /// What is done with a body.

@@ -9,7 +9,7 @@ use crate::connection::{Hold, Stage};
 use crate::fanout::{Format, PublicationKind};
 use crate::hub::Draft;
 use crate::limits::{PUBLICATION_BYTES_MAX, WEBSOCKET_CLOSE_MS, WEBSOCKET_FRAGMENTS_MAX};
-use crate::memory::Arena;
+use crate::memory::{Arena, Span};
 use crate::observe::Counters;
 use crate::session::{Aside, Connection, Protocol, WebSocketState};
 use websocket::deflate::{self, Compressor, Outcome};
@@ -42,7 +42,16 @@ pub(super) fn open(
         deflate,
         pinged: false,
     });
-    connection.wake_after(context.now.monotonic, context.settings.websocket_ping_ms);
+    connection.wake_after(context.now.monotonic, ping_after_ms(context));
+}
+
+/// How long this peer may be silent until it is pinged. Connections differ by up to a quarter: those
+/// that came in one storm would else be pinged in one for ever.
+fn ping_after_ms(context: &Context<'_>) -> u64 {
+    let longest_ms = context.settings.websocket_ping_ms;
+    // The golden ratio spreads numbers that follow each other (Knuth 6.4).
+    let spread = context.token.index.wrapping_mul(0x9E37_79B9) >> 16;
+    longest_ms - longest_ms * u64::from(spread) / (4 << 16)
 }
 
 pub(super) fn receive(
@@ -445,15 +454,16 @@ pub(super) fn on_timer(connection: &mut Connection, context: &mut Context<'_>) -
         connection.close();
         return WEBSOCKET_CLOSE_MS;
     }
-    if silent_ms < settings.websocket_ping_ms {
-        return settings.websocket_ping_ms - silent_ms;
+    let ping_after_ms = ping_after_ms(context);
+    if silent_ms < ping_after_ms {
+        return ping_after_ms - silent_ms;
     }
     if !state.pinged {
         state.pinged = true;
         context.counters.pings.add(1);
-        reply(connection, Opcode::Ping, b"", context);
+        connection.outbox.push(Span::from_payload(settings.websocket_ping.clone()));
     }
-    (settings.websocket_idle_ms - silent_ms).min(settings.websocket_ping_ms)
+    (settings.websocket_idle_ms - silent_ms).min(ping_after_ms)
 }
 
 #[cfg(test)]

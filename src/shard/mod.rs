@@ -14,6 +14,7 @@
 //! only when there is nothing it could do.
 
 mod acceptor;
+mod door;
 mod governed;
 mod mail;
 mod peer;
@@ -29,7 +30,7 @@ use crate::connection::{Hold, Stage};
 use crate::hub::HubEvent;
 use crate::limits::{
     COMPLETIONS_PER_TURN, CONNECTIONS_PER_SHARD_MAX, DRAIN_SLOTS_PER_TURN, HOT_LOOK_MS,
-    MAIL_PER_TURN, TIMER_TICK_MS,
+    MAIL_PER_TURN, TIMER_TICK_MS, TIMERS_PER_TURN,
 };
 use crate::live::LiveEvent;
 use crate::mailbox::{Post, PostTotals};
@@ -38,6 +39,7 @@ use crate::ring::{Armed, Completion, ListenerId, Op, Ring, RingError, Socket, Wa
 use crate::session::{self, Connection, Protocol};
 use crate::time::Monotonic;
 use acceptor::Acceptor;
+use door::Door;
 use governed::Governed;
 use peer::Peer;
 use std::collections::VecDeque;
@@ -67,6 +69,8 @@ pub struct Shard<R: Ring> {
     storage: http1::HeaderStorage,
     /// Connections with something to receive.
     to_receive: VecDeque<Key>,
+    /// Those that come and those that go, who wait for the others.
+    door: Door,
     /// Connections with something to send.
     to_flush: Vec<Key>,
     /// Connections that are not read because publications cannot be passed on.
@@ -79,6 +83,8 @@ pub struct Shard<R: Ring> {
     sends_of_turn: u8,
     /// Completions of the fullest of the last few turns, by which the next wait is sized.
     recent_completions: u32,
+    /// More timers are due than one turn fires.
+    timers_wait: bool,
     drain_until: Option<Monotonic>,
     /// While the peers hear that the server goes away: the slot of the next.
     drain_next: Option<u32>,
@@ -108,12 +114,14 @@ impl<R: Ring> Shard<R> {
             peers: Slab::new(CONNECTIONS_PER_SHARD_MAX),
             storage: http1::HeaderStorage::new(),
             to_receive: VecDeque::new(),
+            door: Door::default(),
             to_flush: Vec::new(),
             held: Vec::new(),
             to_push: VecDeque::new(),
             answered_bytes: 0,
             sends_of_turn: 0,
             recent_completions: 0,
+            timers_wait: false,
             drain_until: None,
             drain_next: None,
             governed: Governed::default(),
@@ -259,8 +267,10 @@ impl<R: Ring> Shard<R> {
 
     /// How long nothing can be done.
     fn sleep_time(&self) -> Duration {
-        let can_receive = !self.to_receive.is_empty() && self.to_push.is_empty();
-        if self.drain_next.is_some() || self.world.hub.has_channels_to_look_at() {
+        let has_to_receive = !self.to_receive.is_empty() || !self.door.is_empty();
+        let can_receive = has_to_receive && self.to_push.is_empty();
+        if self.drain_next.is_some() || self.timers_wait || self.world.hub.has_channels_to_look_at()
+        {
             return Duration::ZERO;
         }
         if can_receive || !self.to_flush.is_empty() {
@@ -296,9 +306,9 @@ impl<R: Ring> Shard<R> {
     #[inline(never)]
     fn route(&mut self, completion: Completion) {
         match completion {
-            Completion::Readable { token, more, failure } => {
+            Completion::Readable { token, more, failure, hung_up } => {
                 if more && failure.is_none() {
-                    self.on_readable(token);
+                    self.on_readable(token, hung_up);
                 } else {
                     self.on_poll_ended(token, more, failure);
                 }
@@ -379,12 +389,16 @@ impl<R: Ring> Shard<R> {
             Ok(key) => {
                 counters.accepted.add(1);
                 counters.connections.set(self.peers.len() as u64);
+                if self.door.is_full() {
+                    self.turn_away(key);
+                    return;
+                }
                 self.wheel.schedule(key, first_deadline_ms(), self.world.now.monotonic);
                 if info.asks_address {
                     // Nothing is read before it is known who speaks.
                     self.push(Op::PeerAddress { socket, token: key });
                 } else {
-                    self.arm_poll(key);
+                    self.greet(key);
                 }
             }
             Err(_) => {
@@ -494,7 +508,13 @@ impl<R: Ring> Shard<R> {
 
     fn fire_timers(&mut self) {
         let now = self.world.now.monotonic;
-        while let Some(key) = self.wheel.expire(now) {
+        self.timers_wait = false;
+        for fired in 0.. {
+            if fired == TIMERS_PER_TURN {
+                self.timers_wait = true;
+                return;
+            }
+            let Some(key) = self.wheel.expire(now) else { return };
             let Some(peer) = self.peers.get_mut(key) else { continue };
             if peer.is_stalled(now) {
                 self.world.counters().stalled_closes.add(1);
@@ -564,7 +584,7 @@ impl<R: Ring> Shard<R> {
             return;
         }
         on_event(&mut peer.connection, &mut self.world.context(key));
-        if peer.connection.hold == Hold::None {
+        if peer.connection.hold == Hold::None && !peer.connection.inbox.is_empty() {
             peer.inbox_waits = true;
         }
         self.after_session(key);

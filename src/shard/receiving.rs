@@ -7,7 +7,10 @@ use super::Shard;
 use super::peer::Many;
 use super::world::World;
 use crate::connection::{Hold, Stage};
-use crate::limits::{HOT_LOOK_MS, HOT_RECEIVE_BYTES_MAX, INBOX_BYTES_MAX, RECEIVES_PER_TURN};
+use crate::limits::{
+    HOT_LOOK_MS, HOT_RECEIVE_BYTES_MAX, INBOX_BYTES_MAX, LEAVERS_PER_TURN, NEWCOMERS_PER_TURN,
+    RECEIVES_PER_TURN,
+};
 use crate::memory::{Key, Lease};
 use crate::ring::{Failure, Op, Refusal, Ring};
 use crate::session;
@@ -26,15 +29,21 @@ impl<R: Ring> Shard<R> {
     }
 
     #[inline(never)]
-    pub(super) fn on_readable(&mut self, key: Key) {
-        let Self { ring, peers, to_receive, to_push, .. } = self;
+    pub(super) fn on_readable(&mut self, key: Key, hung_up: bool) {
+        let Self { ring, peers, to_receive, to_push, door, .. } = self;
         let Some(peer) = peers.get_mut(key) else { return };
         peer.readable = true;
         if !peer.may_receive() || peer.receive_queued {
             return;
         }
+        if hung_up || peer.connection.protocol.is_newcomer() {
+            peer.receive_queued = true;
+            door.queue(key, hung_up);
+            return;
+        }
         // Those who wait for a lease or for room come first.
         let is_free = to_receive.is_empty()
+            && door.is_empty()
             && to_push.is_empty()
             && !peer.receives_many()
             && !peer.inbox_waits;
@@ -256,40 +265,71 @@ impl<R: Ring> Shard<R> {
         let Some(peer) = self.peers.get_mut(key) else { return };
         if peer.may_receive() && !peer.receive_queued {
             peer.receive_queued = true;
-            self.to_receive.push_back(key);
+            if peer.connection.protocol.is_newcomer() {
+                self.door.queue(key, false);
+            } else {
+                self.to_receive.push_back(key);
+            }
         }
     }
 
-    /// Starts the receives that were queued, as far as there are leases.
+    /// Starts the receives that were queued, as far as there are leases: first those of connections that
+    /// were here before, then so many of those that come, and of those that go.
     pub(super) fn start_receives(&mut self) {
         for _ in 0..RECEIVES_PER_TURN.min(self.to_receive.len()) {
             let Some(key) = self.to_receive.pop_front() else { break };
-            let Some(peer) = self.peers.get_mut(key) else { continue };
-            peer.receive_queued = false;
-            if !peer.may_receive() {
-                continue;
-            }
-            if peer.inbox_waits && !peer.connection.inbox.is_empty() {
-                // What is kept is read first: a full inbox must not get another pool of buffers.
-                self.resume(key);
-                continue;
-            }
-            peer.readable = false;
-            let socket = peer.socket;
-            if peer.receives_many() {
-                self.receive_many(key);
-                continue;
-            }
-            match self.ring.receive(socket, key) {
-                Ok(()) => peer.receiving = true,
-                Err(reason) => {
-                    peer.readable = true;
-                    peer.receive_queued = true;
-                    self.to_receive.push_front(key);
-                    if reason == Refusal::NoLease {
-                        break;
-                    }
+            if let Err(reason) = self.start_receive(key) {
+                self.to_receive.push_front(key);
+                if reason == Refusal::NoLease {
+                    break;
                 }
+            }
+        }
+        for _ in 0..NEWCOMERS_PER_TURN.min(self.door.newcomers.len()) {
+            let Some(key) = self.door.newcomers.pop_front() else { break };
+            if self.start_receive(key).is_err() {
+                self.door.newcomers.push_front(key);
+                break;
+            }
+            // Only now: a poll that was armed before the receive would tell of what that takes.
+            self.arm_poll(key);
+        }
+        for _ in 0..LEAVERS_PER_TURN.min(self.door.leavers.len()) {
+            let Some(key) = self.door.leavers.pop_front() else { break };
+            if self.start_receive(key).is_err() {
+                self.door.leavers.push_front(key);
+                break;
+            }
+        }
+        self.answer_turned_away();
+    }
+
+    /// The queued receive of a connection, if it still wants it.
+    fn start_receive(&mut self, key: Key) -> Result<(), Refusal> {
+        let Some(peer) = self.peers.get_mut(key) else { return Ok(()) };
+        peer.receive_queued = false;
+        if !peer.may_receive() {
+            return Ok(());
+        }
+        if peer.inbox_waits && !peer.connection.inbox.is_empty() {
+            // What is kept is read first: a full inbox must not get another pool of buffers.
+            self.resume(key);
+            return Ok(());
+        }
+        peer.readable = false;
+        if peer.receives_many() {
+            self.receive_many(key);
+            return Ok(());
+        }
+        match self.ring.receive(peer.socket, key) {
+            Ok(()) => {
+                peer.receiving = true;
+                Ok(())
+            }
+            Err(reason) => {
+                peer.readable = true;
+                peer.receive_queued = true;
+                Err(reason)
             }
         }
     }

@@ -107,7 +107,7 @@ fn what_arrives_for_any_cell_wakes_the_sleeper_every_time() {
         // The timeout is longer than all rounds may take: a wake-up that is lost is seen.
         while rig
             .find(|completion| match completion {
-                Completion::Readable { token: found, more, failure } if found == token => {
+                Completion::Readable { token: found, more, failure, .. } if found == token => {
                     assert_eq!((more, failure), (true, None));
                     Ok(())
                 }

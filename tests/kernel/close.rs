@@ -39,7 +39,7 @@ fn a_close_with_everything_armed_reaches_the_peer_at_once() {
     let (mut polls, mut receives, mut rooms) = (0, 0, 0);
     for completion in rig.take_arrived() {
         match completion {
-            Completion::Readable { token: late, more, failure } => {
+            Completion::Readable { token: late, more, failure, .. } => {
                 assert_eq!((late, more, failure), (token, false, Some(Failure::Canceled)));
                 polls += 1;
             }

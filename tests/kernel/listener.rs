@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
 const OPTIONS: ListenerOptions =
-    ListenerOptions { backlog: 1024, congestion: None, unacknowledged_ms: 0 };
+    ListenerOptions { backlog: 1024, congestion: None, unacknowledged_ms: 0, defers_accept: false };
 
 #[test]
 fn several_shards_listen_on_one_address() {
@@ -33,6 +33,27 @@ fn several_shards_listen_on_one_address() {
         }
     }
     assert!(accepted[0] > 0 && accepted[1] > 0, "the kernel spreads connections: {accepted:?}");
+}
+
+#[test]
+fn who_has_spoken_is_accepted_at_once_and_who_is_silent_a_little_later() {
+    if !is_available() {
+        return;
+    }
+    let defers = ListenerOptions { defers_accept: true, ..OPTIONS };
+    let listener = Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), &defers).unwrap();
+    let address = listener.address();
+    let mut rig = Rig::on(options(), listener);
+    rig.accept_on(0);
+    let silent = peer(address);
+    let mut speaks = peer(address);
+    rig.expect_quiet("nobody has said anything");
+    speaks.write_all(b"hello").unwrap();
+    let (socket, token) = (rig.accepted(), rig.token());
+    // In the same enter there is something to receive: no poll is waited for.
+    assert_eq!(rig.receive(socket, token).0.as_deref(), Ok(&b"hello"[..]));
+    rig.accepted();
+    drop(silent);
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn polls_that_overflow_are_kept_or_end_and_lose_no_byte() {
             assert!(!arrived.is_empty(), "{} polls of 100 said something", readable.len());
             for completion in arrived {
                 match completion {
-                    Completion::Readable { token, more, failure: None } => {
+                    Completion::Readable { token, more, failure: None, .. } => {
                         let goes_on = readable.entry(token).or_insert(true);
                         assert!(*goes_on, "a poll that ended says no more");
                         *goes_on = more;

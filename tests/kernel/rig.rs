@@ -62,7 +62,12 @@ pub(crate) fn is_available() -> bool {
 
 /// A listener on a port of the kernel's choice.
 pub(crate) fn listener() -> Listener {
-    let options = ListenerOptions { backlog: 1024, congestion: None, unacknowledged_ms: 0 };
+    let options = ListenerOptions {
+        backlog: 1024,
+        congestion: None,
+        unacknowledged_ms: 0,
+        defers_accept: false,
+    };
     Listener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), &options).expect("a free port")
 }
 
@@ -265,7 +270,9 @@ impl Rig {
     /// Waits until the poll of `wanted` says something: whether it goes on, and why not.
     pub(crate) fn readable(&mut self, wanted: Token) -> (bool, Option<Failure>) {
         self.wait_for("word that it is readable", |completion| match completion {
-            Completion::Readable { token, more, failure } if token == wanted => Ok((more, failure)),
+            Completion::Readable { token, more, failure, .. } if token == wanted => {
+                Ok((more, failure))
+            }
             other => Err(other),
         })
     }

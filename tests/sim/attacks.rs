@@ -15,8 +15,8 @@ use crate::world::World;
 use headwater::config::Config;
 use headwater::connection::{Role, Transport};
 use headwater::limits::{
-    BLOCK_BYTES, HTTP_BODY_MS, HTTP_HEAD_MS, HTTP_IDLE_MS, LINGER_MS, OUTBOX_BYTES_HIGH,
-    OUTBOX_SPANS_LOOSE_MAX, SEND_STALL_MS, TIMER_TICK_MS,
+    BLOCK_BYTES, HTTP_BODY_MS, HTTP_HEAD_MS, HTTP_IDLE_MS, LINGER_MS, NEWCOMERS_WAITING_MAX,
+    OUTBOX_BYTES_HIGH, OUTBOX_SPANS_LOOSE_MAX, SEND_STALL_MS, TIMER_TICK_MS,
 };
 use headwater::mailbox::mesh;
 use headwater::observe::Board;
@@ -41,6 +41,8 @@ struct Attack {
     read_every: u64,
     /// After this time it goes by itself.
     stays: u64,
+    /// Within which time all of them come.
+    come_within: u64,
 }
 
 impl Attack {
@@ -53,6 +55,7 @@ impl Attack {
         read_most: 1 << 20,
         read_every: 20 * MILLISECOND,
         stays: NEVER,
+        come_within: SECOND,
     };
 }
 
@@ -165,7 +168,7 @@ fn run_crowds(crowds: &[(Attack, usize)]) -> (Vec<Reports>, Vec<Second>) {
                     drip_at: 0,
                     read_at: 0,
                 };
-                peers.add(Box::new(attacker), SECOND + random.below(SECOND));
+                peers.add(Box::new(attacker), SECOND + random.below(attack.come_within));
                 report
             };
             (0..*count).map(one).collect()
@@ -388,6 +391,49 @@ fn a_hundred_thousand_half_open_upgrades() {
     assert!(user_bytes / (HALVES as u64) < 600, "{user_bytes} bytes in tables and pools");
     let latest = HTTP_HEAD_MS / 1_000 + 5;
     assert_eq!(seconds[latest as usize].connections, 0, "after {latest} seconds");
+}
+
+/// Bug class "Handshake DoS": more connect at one time than can be served in their time. Some are told to come back, at
+/// once and by name; who was here before is answered as if nobody came.
+#[test]
+fn a_storm_of_newcomers() {
+    const COMING: usize = 25_000;
+    let comes = Attack {
+        first: b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        come_within: 1,
+        ..Attack::SILENCE
+    };
+    // One ping at a time, its pong read before the next.
+    let here = Attack {
+        first: UPGRADE,
+        drip: masked(0x89, b"here"),
+        drip_most: 1 << 10,
+        drip_every: MILLISECOND,
+        read_every: MILLISECOND,
+        stays: 10 * SECOND,
+        ..Attack::SILENCE
+    };
+    let (reports, seconds) = run_crowds(&[(here, 20), (comes, COMING)]);
+    let answers = |status: &str| {
+        let begins = |report: &&Rc<RefCell<Report>>| {
+            report.borrow().answer.starts_with(format!("HTTP/1.1 {status} ").as_bytes())
+        };
+        reports[1].iter().filter(begins).count()
+    };
+    let (served, told) = (answers("200"), answers("503"));
+    assert_eq!(served + told, COMING, "each is answered");
+    assert!(served >= NEWCOMERS_WAITING_MAX && told > 0, "{served} served, {told} told");
+    for report in &reports[1] {
+        let report = report.borrow();
+        let text = String::from_utf8_lossy(&report.answer);
+        assert!(!text.contains(" 503 ") || text.contains("Retry-After: "), "{text}");
+    }
+    for report in &reports[0] {
+        let report = report.borrow();
+        assert!(behind_head(&report.answer).len() > 1_000, "pongs while the others came");
+    }
+    let most = seconds.iter().map(|second| second.user_bytes).max().unwrap_or_default();
+    assert!(most < 64 << 20, "{most} bytes in tables and pools");
 }
 
 /// Bug class "Allocation from declared length": five thousand declare a gigabyte and send a byte, and are told that it is

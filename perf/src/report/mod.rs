@@ -4,6 +4,7 @@
 //! nothing. Not here: measuring, and judging (`claims.rs`).
 
 mod cross_shard;
+mod crowds;
 mod echo;
 mod others;
 mod page;
@@ -43,6 +44,10 @@ fn page(record: &str) -> Result<String> {
         "cross-shard" => cross_shard::page(&serde_json::from_value(result)?),
         "quiet" => others::quiet(&serde_json::from_value(result)?),
         "connections" => others::connections(&serde_json::from_value(result)?),
+        "handshake" => crowds::handshake(&serde_json::from_value(result)?),
+        "storm" => crowds::storm(&serde_json::from_value(result)?),
+        "idle-pings" => crowds::idle_pings(&serde_json::from_value(result)?),
+        "together" => crowds::together(&serde_json::from_value(result)?),
         "idle" => others::idle(&serde_json::from_value(result)?),
         other => bail!("no page is made of a record of {other:?}"),
     };

@@ -349,7 +349,7 @@ pub(super) fn connections(result: &Connections) -> Page {
     page
 }
 
-fn tiles(claims: &[Claim]) -> Vec<(String, String, &'static str)> {
+pub(super) fn tiles(claims: &[Claim]) -> Vec<(String, String, &'static str)> {
     let class = |verdict| match verdict {
         Verdict::Held => "held",
         Verdict::Missed => "missed",

@@ -9,6 +9,7 @@
 
 mod buffers;
 mod cells;
+mod connector;
 mod parked;
 pub(crate) mod socket;
 
@@ -21,6 +22,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use buffers::Buffers;
 pub(crate) use cells::Cells;
+pub(crate) use connector::{Connector, Opened, Until};
 pub(crate) use parked::{Parked, Reply};
 
 /// What happened to a connection.

@@ -85,6 +85,46 @@ impl Parked {
         Ok(())
     }
 
+    /// Sends `frame` on the connections that `speaks` picks; says on how many.
+    pub(crate) fn say(&mut self, frame: Reply, speaks: impl Fn(u32) -> bool) -> io::Result<u32> {
+        let mut count = 0;
+        for (ring, base) in self.rings.iter_mut().zip((0..).step_by(self.per_ring as usize)) {
+            let whom: Vec<u32> = (0..ring.count).filter(|index| speaks(base + index)).collect();
+            for batch in whom.chunks(BATCH) {
+                ring.replies[..batch.len()].fill(frame);
+                ring.send(batch)?;
+            }
+            count += u32::try_from(whom.len()).unwrap_or(u32::MAX);
+        }
+        Ok(count)
+    }
+
+    /// Ends all connections, on this thread: what the kernel does when a ring is dropped, it does on
+    /// threads of its own and on any core.
+    pub(crate) fn cut(&mut self) -> io::Result<()> {
+        for mut ring in self.rings.drain(..) {
+            for connection in 0..ring.count {
+                // A close does not reach the peer while a poll holds the socket.
+                let cancel = opcode::AsyncCancel::new(POLL | u64::from(connection))
+                    .build()
+                    .flags(squeue::Flags::IO_HARDLINK | squeue::Flags::SKIP_SUCCESS)
+                    .user_data(SEND | u64::from(connection));
+                let close = opcode::Close::new(Fixed(connection))
+                    .build()
+                    .flags(squeue::Flags::SKIP_SUCCESS)
+                    .user_data(SEND | u64::from(connection));
+                ring.push(&cancel)?;
+                ring.push(&close)?;
+                if connection % CLOSES == CLOSES - 1 {
+                    ring.submit()?;
+                    ring.ring.completion().for_each(drop);
+                }
+            }
+            ring.submit()?;
+        }
+        Ok(())
+    }
+
     /// Waits for something or for `timeout`, and reports what came; says whether anything did.
     /// `on_event` may answer.
     pub(crate) fn turn(
@@ -191,8 +231,13 @@ impl ParkedRing {
             self.push(&entry)?;
         }
         self.submit()?;
-        let replies = self.reap(on_event);
-        for (slot, connection) in replies.iter().enumerate() {
+        let answered = self.reap(on_event);
+        self.send(&answered)
+    }
+
+    /// Sends the replies, in their order, on these connections, at most [`BATCH`].
+    fn send(&mut self, connections: &[u32]) -> io::Result<()> {
+        for (slot, connection) in connections.iter().enumerate() {
             let Reply { bytes, length } = &self.replies[slot];
             let entry = opcode::Send::new(Fixed(*connection), bytes.as_ptr(), u32::from(*length))
                 .flags(libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
@@ -269,6 +314,8 @@ impl ParkedRing {
 }
 
 const POLL_EVENTS: u32 = (libc::POLLIN | libc::POLLRDHUP) as u32;
+/// Connections that are closed with one enter.
+const CLOSES: u32 = 16;
 /// Connections that are read from with one enter.
 const BATCH: usize = 128;
 const BUFFER_LENGTH: u32 = 2048;

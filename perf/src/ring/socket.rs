@@ -5,13 +5,20 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 /// Connects the `index`-th connection of a run.
 pub(crate) fn connect(to: SocketAddr, index: usize) -> io::Result<TcpStream> {
+    let socket = prepare(index)?;
+    rustix::net::connect(&socket, &to)?;
+    Ok(TcpStream::from(socket))
+}
+
+/// The socket of the `index`-th connection of a run, still to be connected.
+pub(crate) fn prepare(index: usize) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
     bind_address_no_port(&socket)?;
@@ -20,8 +27,7 @@ pub(crate) fn connect(to: SocketAddr, index: usize) -> io::Result<TcpStream> {
     sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
     // Where the kernel lacks it, both sides of a comparison lack it.
     let _ = sockopt::set_tcp_congestion(&socket, "cubic");
-    rustix::net::connect(&socket, &to)?;
-    Ok(TcpStream::from(socket))
+    Ok(socket)
 }
 
 /// 127.0.1.1 and up; few enough connections from each to find a free port at once.

@@ -92,7 +92,8 @@ impl Core {
                 let slot = self.rings[shard].slot(socket);
                 if std::mem::replace(&mut slot.live.poll, false) {
                     let failure = Some(Failure::Canceled);
-                    let ended = Completion::Readable { token, more: false, failure };
+                    let ended =
+                        Completion::Readable { token, more: false, failure, hung_up: false };
                     self.arrive(shard, ended, Some(socket));
                 }
             }
@@ -253,7 +254,7 @@ impl Core {
         let mut canceled = Vec::new();
         let failure = Some(Failure::Canceled);
         if slot.live.poll {
-            canceled.push(Completion::Readable { token, more: false, failure });
+            canceled.push(Completion::Readable { token, more: false, failure, hung_up: false });
         }
         if slot.live.writable {
             canceled.push(Completion::Writable { token });
@@ -316,7 +317,9 @@ impl Core {
         let Some(token) = slot.token.filter(|_| slot.live.poll) else { return };
         slot.live.poll = !overflown;
         self.rings[shard].counters.overflows += u64::from(overflown);
-        let readable = Completion::Readable { token, more: !overflown, failure: None };
+        let conn = self.rings[shard].slot(socket).conn;
+        let hung_up = self.conns[conn].is_readable() && self.conns[conn].waiting() == 0;
+        let readable = Completion::Readable { token, more: !overflown, failure: None, hung_up };
         self.arrive(shard, readable, Some(socket));
     }
 

@@ -73,7 +73,8 @@ fn check(peer: &Peer, role: &str, trial: &Trial) -> Result {
         let checked = match role {
             "echo" => echo(peer, &wire, trial.echo_connections),
             "broadcast" => broadcast(peer, &wire, trial.broadcast_connections),
-            _ => Err("a role is echo or broadcast".into()),
+            "accept" => accept(peer, &wire, trial.echo_connections),
+            _ => Err("a role is echo, broadcast or accept".into()),
         };
         checked.map_err(|error| format!("with {payload} B: {error}"))?;
     }
@@ -94,6 +95,16 @@ fn echo(peer: &Peer, wire: &Wire, count: usize) -> Result {
         connection.expect(wire, 1)?;
         connection.send(&three)?;
         connection.expect(wire, 3)?;
+    }
+    running.end()
+}
+
+/// Each gets its bytes without having asked.
+fn accept(peer: &Peer, wire: &Wire, count: usize) -> Result {
+    let running = Running::start(peer, "accept", wire, count)?;
+    for connection in &mut open(peer, &running, None, count)? {
+        connection.expect(wire, 1)?;
+        connection.silent()?;
     }
     running.end()
 }

@@ -65,6 +65,8 @@ pub(crate) enum Role {
     Broadcast,
     /// It names a group of connections, to which --reply bytes are sent.
     FanOut,
+    /// None is expected: a connection gets --reply bytes when it is accepted.
+    Accept,
 }
 
 /// How a connection waits for bytes.

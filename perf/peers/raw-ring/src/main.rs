@@ -12,6 +12,7 @@
 //! Deliberately absent: any protocol, timers, limits, slow-reader handling (a reply that does not
 //! fit the socket closes it), and anything that would make it kinder than a limit has to be.
 
+mod accept;
 mod arena;
 mod arguments;
 mod fan_out;
@@ -56,6 +57,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn error::Error>> {
     let (listener, port) = listen(arguments)?;
     match arguments.role {
         Role::FanOut => fan_out::serve(arguments, listener, port)?,
+        Role::Accept => accept::serve(arguments, listener.as_raw_fd(), port)?,
         Role::Echo | Role::Broadcast => server::serve(arguments, listener.as_raw_fd(), port)?,
     }
     Ok(())

@@ -242,7 +242,9 @@ impl Server<'_> {
             };
             match self.role {
                 Role::Echo => self.send(slot, address, answer),
-                Role::Broadcast | Role::FanOut => self.spread(slot, address, answer / self.reply),
+                Role::Broadcast => self.spread(slot, address, answer / self.reply),
+                // They have loops of their own.
+                Role::Accept | Role::FanOut => {}
             }
         }
         self.sent.extend(lease);
