@@ -73,7 +73,9 @@ pub const COMPLETIONS_PER_TURN: u32 = 8192;
 pub const DRAIN_SLOTS_PER_TURN: u32 = 1024;
 /// Channels at home that a turn looks at for what can be forgotten.
 pub const CHANNEL_LOOKS_PER_TURN: usize = 256;
-/// In how long each of them is looked at once.
+/// Replicas that are looked at for what their logs take, each time the governor is told.
+pub const REPLICA_LOOKS_PER_TICK: u32 = 4096;
+/// In how long each channel at home is looked at once.
 pub const CHANNEL_LOOKS_LAP_MS: u64 = 5_000;
 /// Timers that fire in one turn: what most of them do is a ping, which is a send.
 pub const TIMERS_PER_TURN: usize = 256;

@@ -74,6 +74,37 @@ scenarios! {
     channels:
         "fan-out --subscribers 18000 --channels 180 --pairs 1 --deliveries 1 --any-distance --against {server}",
         [("/sizes/0/checked", Be(18_000.0)), ("/channels", Be(180.0))];
+    storm:
+        "storm --count 17000 --missed 2 --in-flight 256 --subscribers 100 --seconds 0.3",
+        [
+            ("/count", Be(17_000.0)),
+            // They are all back, and each had what it missed or was told of a gap.
+            ("/failed", Be(0.0)),
+            ("/lost", Be(0.0)),
+            ("/due", AtLeast(34_000.0)),
+            ("/received", Equal("/due")),
+        ];
+    idle_pings:
+        "idle-pings --count 18000 --ping-seconds 4 --speak-seconds 0.5 --rounds 1",
+        [
+            ("/count", Be(18_000.0)),
+            ("/lost", Be(0.0)),
+            ("/pings", AtLeast(16_000.0)),
+            // Who speaks is not pinged, unless the machine let him be late.
+            ("/pings_of_speakers", AtMost(180.0)),
+        ];
+    handshake:
+        "handshake --rounds 1 --count 2000 --peers-directory {peers}",
+        [("/count", Be(2_000.0)), ("/rounds/0/runs/0/messages", AtLeast(2_000.0))];
+    together:
+        "together --pairs 1 --readers 8000 --reconnecting 8000 --seconds 1 --warmup 0.2 --judge 0 --any-distance",
+        [
+            // Those that read keep their connection, whatever the others do.
+            ("/storms/0/lost", Be(0.0)),
+            ("/storms/0/failed", Be(0.0)),
+            ("/storms/0/deliveries", AtLeast(8_000.0)),
+            ("/storms/0/reconnects", AtLeast(1.0)),
+        ];
     cross_shard:
         "cross-shard --rates 2000 --crowd 1000 --rounds 1 --seconds 0.05 --warmup 0 --judge 0",
         [

@@ -164,6 +164,8 @@ pub struct Fanout {
     now: Monotonic,
     /// Sinks that the first of them gave in a row.
     in_a_row: usize,
+    /// What logs and lists take.
+    lap: usage::Lap,
     pool: BlockPool,
     compressors: Compressors,
     scratch: Vec<u8>,
@@ -188,6 +190,7 @@ impl Fanout {
             window: Duration::ZERO,
             now: Monotonic::default(),
             in_a_row: 0,
+            lap: usage::Lap::default(),
             pool: BlockPool::new(crate::limits::BLOCK_BYTES, LOG_BLOCKS_MAX),
             compressors: Compressors::new(deflate),
             scratch: Vec::new(),

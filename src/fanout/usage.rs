@@ -1,8 +1,9 @@
 //! What fan-out takes of memory, and giving some of it up.
 //!
-//! Pure looks at tables: they walk all replicas, so they are for once a second.
+//! Replicas are looked at some at a time, because a shard may have a million: what is said of their logs is
+//! what the last whole lap found.
 
-use super::{Fanout, Subscription};
+use super::{Fanout, Replica, Subscription};
 use crate::memory::Slab;
 
 /// Memory of one shard's fan-out, in bytes.
@@ -18,28 +19,58 @@ pub struct FanoutUsage {
     pub pools: usize,
 }
 
+impl FanoutUsage {
+    fn add(&mut self, replica: &Replica) {
+        for log in replica.logs() {
+            self.logs += log.newest_bytes();
+            self.lagging += log.lagging_bytes();
+        }
+        let (publications, subscribers) = replica.list_bytes();
+        self.logs += publications;
+        self.tables += subscribers;
+    }
+}
+
+/// A lap over all replicas.
+#[derive(Debug, Default)]
+pub(super) struct Lap {
+    /// The slot that is looked at next.
+    at: u32,
+    so_far: FanoutUsage,
+    /// Of the lap before.
+    found: FanoutUsage,
+}
+
 /// What one subscription takes of tables.
 pub const SUBSCRIPTION_BYTES: usize = Slab::<Subscription>::SLOT_BYTES + size_of::<u32>();
 
 impl Fanout {
+    /// Looks at the next `count` slots of the table of replicas for [`Self::usage`].
+    pub fn look_at_logs(&mut self, count: u32) {
+        let Self { lap, replicas, .. } = self;
+        let end = lap.at.saturating_add(count).min(replicas.slot_count());
+        for index in lap.at..end {
+            if let Some((_, replica)) = replicas.entry_at(index) {
+                lap.so_far.add(replica);
+            }
+        }
+        lap.at = end;
+        if end == replicas.slot_count() {
+            lap.found = std::mem::take(&mut lap.so_far);
+            lap.at = 0;
+        }
+    }
+
     /// What there is.
     #[must_use]
     pub fn usage(&self) -> FanoutUsage {
-        let mut usage = FanoutUsage {
-            tables: self.subscriptions.resident_bytes() + self.replicas.resident_bytes(),
+        let FanoutUsage { logs, lagging, tables, .. } = self.lap.found;
+        FanoutUsage {
+            logs,
+            lagging,
+            tables: tables + self.subscriptions.resident_bytes() + self.replicas.resident_bytes(),
             pools: self.pool.idle_bytes() + self.compressors.resident_bytes(),
-            ..FanoutUsage::default()
-        };
-        for (_, replica) in self.replicas.iter() {
-            for log in replica.logs() {
-                usage.logs += log.newest_bytes();
-                usage.lagging += log.lagging_bytes();
-            }
-            let (publications, subscribers) = replica.list_bytes();
-            usage.logs += publications;
-            usage.tables += subscribers;
         }
-        usage
     }
 
     /// Drops the oldest of what replicas keep for who comes back, until about `part_of` is left.
@@ -68,5 +99,40 @@ impl Fanout {
             }
         }
         bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fanout::{Format, NO_SUBSCRIPTION, Sink, SubscribeOptions};
+    use crate::memory::Key;
+
+    #[test]
+    fn a_lap_of_any_step_finds_what_there_is() {
+        let seed = foldhash::quality::RandomState::default();
+        let mut fanout = Fanout::new(0, seed, websocket::deflate::Settings::default());
+        for index in 0..700 {
+            let sink = Sink { connection: Key { index, generation: 1 }, stream: 0 };
+            let options =
+                SubscribeOptions { format: Format::WebSocket, after: None, skips_own: false };
+            let mut head = NO_SUBSCRIPTION;
+            fanout.subscribe(&format!("c{index}"), sink, &mut head, options).expect("room");
+        }
+        let own = fanout.usage().tables;
+        fanout.look_at_logs(u32::MAX);
+        let whole = fanout.usage();
+        assert!(whole.tables > own, "lists of subscribers");
+        for step in [1, 7, 256, 699, 700, 5000] {
+            fanout.look_at_logs(u32::MAX);
+            fanout.lap = Lap::default();
+            let mut looks = 0;
+            while fanout.usage() != whole {
+                fanout.look_at_logs(step);
+                looks += 1;
+                assert!(looks <= fanout.replicas.slot_count().div_ceil(step), "{step}");
+            }
+            assert!(looks > 0);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What a shard tells the governor and does as it says: whom it takes, what it gives up.
 //!
-//! In: every [`GOVERNOR_TICK_MS`] what is in tables and what waits for slow readers; what takes a walk
-//! over tables is looked at once a second. Out: how many more connections may come, trimmed histories
+//! In: every [`GOVERNOR_TICK_MS`] what is in tables and what waits for slow readers; logs are looked at
+//! some at a time, what else takes a walk over tables once a second. Out: how many more connections may come, trimmed histories
 //! and windows, slow readers told to go, answers to those for whom there is no room.
 //!
 //! Between two ticks admission is a number that is counted down; no message is counted anywhere.
@@ -11,8 +11,8 @@ use crate::connection::Stage;
 use crate::fanout::SUBSCRIPTION_BYTES;
 use crate::governor::{Kind, Orders, Part, Report, SlowReader, SlowReaders, Step};
 use crate::limits::{
-    CONNECTION_USER_BYTES, GOVERNOR_TICK_MS, REFUSALS_PER_SHARD_MAX, SLOW_READERS_CLOSED_PER_TICK,
-    SLOW_READERS_PER_TICK,
+    CONNECTION_USER_BYTES, GOVERNOR_TICK_MS, REFUSALS_PER_SHARD_MAX, REPLICA_LOOKS_PER_TICK,
+    SLOW_READERS_CLOSED_PER_TICK, SLOW_READERS_PER_TICK,
 };
 use crate::memory::{Key, Slab, Span};
 use crate::ring::{Armed, Op, Ring, Socket};
@@ -105,6 +105,7 @@ impl<R: Ring> Shard<R> {
     pub(super) fn govern_now(&mut self) {
         self.governed.looked = self.world.now_ms / GOVERNOR_TICK_MS as u32;
         self.governed.tick = self.world.now.monotonic.as_millis() / GOVERNOR_TICK_MS;
+        self.world.hub.fanout().look_at_logs(REPLICA_LOOKS_PER_TICK);
         let Self { peers, world, governed, .. } = self;
         let find = |key| peers.get(key).and_then(|peer| waits_for(peer, world));
         governed.slow.look(SLOW_READERS_PER_TICK, find);

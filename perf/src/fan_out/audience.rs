@@ -66,7 +66,7 @@ pub(super) struct Audience {
 #[derive(Debug)]
 enum Publisher {
     /// By HTTP, on a connection for each publication of a burst.
-    Posts { streams: Vec<TcpStream>, address: SocketAddr, payload: Vec<u8> },
+    Posts { streams: Vec<TcpStream>, used: Instant, address: SocketAddr, payload: Vec<u8> },
     /// By numbers.
     Numbers(TcpStream),
 }
@@ -175,6 +175,7 @@ impl Audience {
     ) -> Result<u64> {
         let deliveries = self.size.of_channel(0) * u64::from(count);
         let goal = self.received[server] + deliveries * self.message.len() as u64;
+        self.publishers[server].freshen()?;
         let start = Instant::now();
         for number in 0..count {
             let due = start + interval * number;
@@ -257,11 +258,13 @@ impl Publisher {
     fn open(server: Place, size: Size, payload: &[u8]) -> Result<Self> {
         match server {
             Place::Headwater(address) => {
-                let streams = http::open_raw(address, 0, BURST)?;
-                for stream in &streams {
-                    stream.set_read_timeout(Some(PATIENCE))?;
-                }
-                Ok(Self::Posts { streams, address, payload: payload.to_vec() })
+                let streams = open_posts(address)?;
+                Ok(Self::Posts {
+                    streams,
+                    used: Instant::now(),
+                    address,
+                    payload: payload.to_vec(),
+                })
             }
             Place::Raw(address) => {
                 let mut control = http::open_raw(address, 0, 1)?.remove(0);
@@ -288,8 +291,9 @@ impl Publisher {
     }
 
     fn tell(&mut self, channels: &[u32]) -> Result<()> {
+        self.freshen()?;
         match self {
-            Self::Posts { streams, address, payload } => {
+            Self::Posts { streams, address, payload, .. } => {
                 for (stream, &channel) in streams.iter_mut().zip(channels) {
                     let path = headwater::publish_path(&channel_name(channel));
                     stream.write_all(&http::post_request(*address, &path, payload))?;
@@ -303,10 +307,21 @@ impl Publisher {
         Ok(())
     }
 
+    /// Connections of which nothing was heard for long are closed by the server.
+    fn freshen(&mut self) -> Result<()> {
+        if let Self::Posts { streams, used, address, .. } = self {
+            if used.elapsed() > POSTS_IDLE_MAX {
+                *streams = open_posts(*address)?;
+            }
+            *used = Instant::now();
+        }
+        Ok(())
+    }
+
     /// The `number`-th of many publications on the first channel.
     fn tell_on(&mut self, number: usize) -> Result<()> {
         match self {
-            Self::Posts { streams, address, payload } => {
+            Self::Posts { streams, address, payload, .. } => {
                 let path = headwater::publish_path(&channel_name(0));
                 let at = number % streams.len();
                 streams[at].write_all(&http::post_request(*address, &path, payload))?;
@@ -335,6 +350,14 @@ impl Publisher {
     }
 }
 
+fn open_posts(address: SocketAddr) -> Result<Vec<TcpStream>> {
+    let streams = http::open_raw(address, 0, BURST)?;
+    for stream in &streams {
+        stream.set_read_timeout(Some(PATIENCE))?;
+    }
+    Ok(streams)
+}
+
 fn channel_name(channel: u32) -> String {
     format!("fan-{channel}")
 }
@@ -351,6 +374,8 @@ const SUCCESS: &[u8] = b"HTTP/1.1 200 ";
 /// Direct descriptors of one ring, below the 20,000 that a process may have on small machines.
 const PER_RING: u32 = 18_000;
 const TURN: Duration = Duration::from_millis(50);
+/// Well below the 75 s after which a kept-alive connection is closed.
+const POSTS_IDLE_MAX: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
