@@ -7,6 +7,7 @@
 
 use std::io::Read as _;
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::headwater::{self, Headwater};
 use crate::http::Upgrade;
+use crate::peers::{Kind, Missing, Peer, Peers, Role};
 use crate::process::{Child, Launch, Memory};
 use crate::record::{self, Surroundings};
+use crate::servers::{Message, Program};
 use crate::{frames, http};
 
 /// User bytes per idle, subscribed WebSocket.
@@ -37,6 +40,15 @@ pub(crate) struct Options {
     /// Offer permessage-deflate, and insist on it.
     #[arg(long)]
     deflate: bool,
+    /// WebSocket peers to measure beside it: all, none, or names with commas between them.
+    #[arg(long, default_value = "none")]
+    peers: String,
+    /// Directory of the peers.
+    #[arg(long, default_value = "perf/peers")]
+    peers_directory: PathBuf,
+    /// Build the peers first.
+    #[arg(long)]
+    build: bool,
     /// Most bytes per connection; above, the exit code is 1.
     #[arg(long)]
     gate: Option<f64>,
@@ -56,6 +68,9 @@ pub(crate) struct Idle {
     connect_seconds: f64,
     /// From the POST until the last connection had the publication.
     delivery_seconds: f64,
+    /// Peers at the same numbers, and their bytes per connection.
+    pub(crate) peers: Vec<(String, f64)>,
+    pub(crate) missing: Vec<Missing>,
 }
 
 /// Says whether the gate held.
@@ -92,6 +107,14 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     }
     println!("  connected in {connect_seconds:.1} s, all reached in {delivery_seconds:.2} s");
     alive?;
+    let mut missing = Vec::new();
+    let peers = measure_peers(options, &mut missing)?;
+    for (name, bytes) in &peers {
+        println!("  {name}: {bytes:.1} user bytes each");
+    }
+    for Missing { name, why } in &missing {
+        println!("  missing: {name}: {why}");
+    }
     let report = Idle {
         options: serde_json::to_value(options)?,
         connections: options.connections,
@@ -103,6 +126,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         bytes_per_connection,
         connect_seconds,
         delivery_seconds,
+        peers,
+        missing,
     };
     record::finish(&options.places.results, "idle", &surroundings, &report)?;
     let holds = options.gate.is_none_or(|gate| bytes_per_connection <= gate);
@@ -112,12 +137,53 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     Ok(holds)
 }
 
+/// The same growth of other servers, whose connections read one channel or all there is.
+fn measure_peers(options: &Options, missing: &mut Vec<Missing>) -> Result<Vec<(String, f64)>> {
+    if options.peers == "none" {
+        return Ok(Vec::new());
+    }
+    let mut peers = Peers::read(&options.peers_directory)?;
+    peers.select(Role::Broadcast, &options.peers)?;
+    peers.list.retain(|peer| peer.kind == Kind::Websocket);
+    missing.extend(peers.prepare(options.build));
+    let mut measured = Vec::new();
+    for peer in &peers.list {
+        match measure_peer(options, &peers, peer) {
+            Ok(bytes) => measured.push((peer.name.clone(), bytes)),
+            Err(error) => {
+                missing.push(Missing { name: peer.name.clone(), why: format!("{error:#}") });
+            }
+        }
+    }
+    Ok(measured)
+}
+
+fn measure_peer(options: &Options, peers: &Peers, peer: &Peer) -> Result<f64> {
+    let message = Message::new(frames::payload(64));
+    let job = |connections| message.job(Role::Broadcast, connections);
+    let program = Program::new_peer(peers, peer);
+    let server = program.start(&job(options.connections), &Launch::default())?;
+    let mut sockets = server.connect(&job(options.base))?;
+    let base = settled(|| server.child().family()?.resident())?;
+    let added = options.connections - options.base;
+    sockets.extend(server.connect(&job(added))?);
+    let full = settled(|| server.child().family()?.resident())?;
+    server.stop()?;
+    drop(sockets);
+    // The publisher's connection of the second half counts too.
+    Ok((full as f64 - base as f64) / f64::from(added + 1))
+}
+
 /// Memory when it no longer changes, or after a while anyway.
 fn settled_memory(child: &Child) -> Result<Memory> {
-    let mut last = child.memory()?;
+    settled(|| child.memory())
+}
+
+fn settled<T: PartialEq>(mut read: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut last = read()?;
     for _ in 0..25 {
         sleep(Duration::from_millis(200));
-        let now = child.memory()?;
+        let now = read()?;
         if now == last {
             break;
         }

@@ -108,8 +108,7 @@ impl Child {
     }
 
     pub(crate) fn memory(&self) -> Result<Memory> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
-        Memory::parse(&status).context("/proc/PID/status lacks Rss lines")
+        Memory::of(self.id())
     }
 
     /// SIGTERM, and SIGKILL for whoever has not ended within `patience`.
@@ -153,6 +152,11 @@ impl Family {
         self.0.iter().map(user).sum()
     }
 
+    /// Of all of them, in bytes.
+    pub(crate) fn resident(&self) -> Result<u64> {
+        self.0.iter().map(|pid| Ok(Memory::of(*pid)?.total())).sum()
+    }
+
     /// With commas between them, as `perf -p` takes them.
     pub(crate) fn ids(&self) -> String {
         let ids: Vec<String> = self.0.iter().map(u32::to_string).collect();
@@ -181,6 +185,11 @@ pub(crate) struct Memory {
 impl Memory {
     pub(crate) fn total(self) -> u64 {
         self.anonymous + self.file + self.shared
+    }
+
+    fn of(pid: u32) -> Result<Self> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        Self::parse(&status).context("/proc/PID/status lacks Rss lines")
     }
 
     /// Of this process.

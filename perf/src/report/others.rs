@@ -256,6 +256,26 @@ pub(super) fn idle(idle: &Idle) -> Page {
         bar(&full, idle.memory_full),
     ];
     page.figures(&[Figure::new("Resident", bars("Resident memory", "MiB", &shown))]);
+    if !idle.peers.is_empty() {
+        let own = [("headwater".to_owned(), idle.bytes_per_connection)];
+        let all: Vec<Bar> = own
+            .iter()
+            .chain(&idle.peers)
+            .enumerate()
+            .map(|(index, (name, bytes))| Bar {
+                label: name.clone(),
+                values: vec![*bytes],
+                class: format!("p{}", if index == 0 { 0 } else { 1 + index }),
+            })
+            .collect();
+        let figure = bars("User memory of a connection", "bytes", &all);
+        page.figures(&[Figure::new("Peers", figure)]);
+    }
+    let missing = idle.missing.iter().map(|peer| vec![peer.name.clone(), peer.why.clone()]);
+    let missing: Vec<Vec<String>> = missing.collect();
+    if !missing.is_empty() {
+        page.table("Missing peers", &["peer", "why"], &missing);
+    }
     page
 }
 
