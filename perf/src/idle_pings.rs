@@ -350,8 +350,8 @@ impl IdlePings {
 const QUIET: &str = "quiet";
 const SUBSCRIBERS: usize = 200;
 const RATE: f64 = 100.0;
-/// Of the quiet channel, less than one: its subscribers are silent too.
-const QUIET_ROUNDS: f64 = 0.8;
+/// Of the quiet channel: its subscribers are silent too, and who is pinged earliest is after three quarters.
+const QUIET_ROUNDS: f64 = 0.5;
 /// Beyond the source addresses of the quiet channel's connections; a multiple of a hundred.
 const FIRST_CLIENT: u32 = 4_000;
 const PER_CHANNEL: u32 = 1_000;

@@ -85,7 +85,7 @@ scenarios! {
             ("/received", Equal("/due")),
         ];
     idle_pings:
-        "idle-pings --count 18000 --ping-seconds 4 --speak-seconds 0.5 --rounds 1",
+        "idle-pings --count 18000 --ping-seconds 6 --speak-seconds 0.5 --rounds 1",
         [
             ("/count", Be(18_000.0)),
             ("/lost", Be(0.0)),

@@ -38,10 +38,10 @@ pub(crate) enum Opened<'a> {
 /// Connections on their way.
 pub(crate) struct Connector {
     ring: IoUring,
-    to: libc::sockaddr_in,
+    to: Box<libc::sockaddr_in>,
     until: Until,
-    #[expect(clippy::vec_box, reason = "the kernel reads and writes a slot by address")]
-    slots: Vec<Box<Slot>>,
+    // Never resized, so that they do not move while the kernel reads or writes them.
+    slots: Box<[Slot]>,
     free: Vec<usize>,
 }
 
@@ -54,8 +54,6 @@ struct Slot {
     filled: usize,
     /// Why an earlier op of the chain failed, which ends the later ones.
     error: Option<io::Error>,
-    /// Completions still to come.
-    pending: u32,
 }
 
 impl Connector {
@@ -70,23 +68,20 @@ impl Connector {
             .setup_clamp()
             .setup_cqsize(8192)
             .build(2048)?;
-        let slot = || {
-            Box::new(Slot {
-                number: 0,
-                socket: None,
-                request: Vec::new(),
-                answer: [0; ANSWER_BYTES_MAX],
-                filled: 0,
-                error: None,
-                pending: 0,
-            })
+        let slot = || Slot {
+            number: 0,
+            socket: None,
+            request: Vec::new(),
+            answer: [0; ANSWER_BYTES_MAX],
+            filled: 0,
+            error: None,
         };
-        let to = libc::sockaddr_in {
+        let to = Box::new(libc::sockaddr_in {
             sin_family: FAMILY,
             sin_port: to.port().to_be(),
             sin_addr: libc::in_addr { s_addr: u32::from(*to.ip()).to_be() },
             sin_zero: [0; 8],
-        };
+        });
         let slots = (0..in_flight).map(|_| slot()).collect();
         Ok(Self { ring, to, until, slots, free: (0..in_flight).rev().collect() })
     }
@@ -117,7 +112,7 @@ impl Connector {
         slot.error = None;
         let name = index as u64;
         let size = ADDRESS_BYTES;
-        let connect = opcode::Connect::new(descriptor, (&raw const self.to).cast(), size)
+        let connect = opcode::Connect::new(descriptor, (&raw const *self.to).cast(), size)
             .build()
             .flags(squeue::Flags::IO_LINK | squeue::Flags::SKIP_SUCCESS)
             .user_data(CONNECT | name);
@@ -128,7 +123,6 @@ impl Connector {
             .flags(squeue::Flags::IO_LINK | squeue::Flags::SKIP_SUCCESS)
             .user_data(SEND | name);
         let receive = receive(slot, descriptor.0, name, self.until);
-        slot.pending = 1;
         let chain: &[squeue::Entry] =
             if request.is_empty() { &[connect, receive] } else { &[connect, send, receive] };
         let submission = self.ring.submission();
@@ -171,7 +165,6 @@ impl Connector {
                 slot.error.get_or_insert_with(|| failure(result));
                 continue;
             }
-            slot.pending = 0;
             match usize::try_from(result) {
                 Ok(length @ 1..) => slot.filled += length,
                 Ok(0) => {
@@ -205,7 +198,6 @@ impl Connector {
         for (index, descriptor) in again {
             let slot = &mut self.slots[index];
             let entry = receive(slot, descriptor, index as u64, self.until);
-            slot.pending = 1;
             if self.ring.submission().is_full() {
                 self.ring.submit()?;
             }
