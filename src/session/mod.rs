@@ -31,9 +31,10 @@ use crate::fanout::{Format, Position, Resolution};
 use crate::governor::Step;
 use crate::hub::{Hub, PublishError};
 use crate::live::{Directory, StreamName};
-use crate::memory::{Arena, Key};
+use crate::memory::{Arena, Key, Payload, Span};
 use crate::observe::{Board, Counters};
 use crate::time::Now;
+use ::websocket::encode::{Opcode, frame_header};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -57,6 +58,8 @@ pub struct Context<'a> {
     pub live: &'a mut Directory,
     /// Where replies are written.
     pub arena: &'a mut Arena,
+    /// A ping of a WebSocket: the same bytes for everybody.
+    pub ping: &'a Span,
     /// A buffer to build replies in; its content is no one's between two calls.
     pub scratch: &'a mut Vec<u8>,
     /// From where connections come, where a rule or a log asked for it and it is not the loopback:
@@ -89,6 +92,13 @@ impl Context<'_> {
         // The sender's upper bits are the shard.
         self.board.governor().shed((self.sender >> 56) as usize, step, 1);
     }
+}
+
+/// The bytes of [`Context::ping`].
+#[must_use]
+pub fn ping() -> Span {
+    let (header, length) = frame_header(Opcode::Ping, 0);
+    Span::from_payload(Payload::copied_from(&header[..length]))
 }
 
 /// Answers what at the beginning of `input` concerns nobody but its sender, for which little of the

@@ -2,9 +2,7 @@
 
 use crate::config::Config;
 use crate::hub::HistoryLimits;
-use crate::memory::Payload;
 use std::time::Duration;
-use websocket::encode::Opcode;
 
 /// Fixed for the life of a shard.
 #[derive(Clone, Debug)]
@@ -18,8 +16,6 @@ pub struct Settings {
     /// Silence after which a WebSocket peer is pinged; up to a quarter less, so that who came together
     /// is not pinged together.
     pub websocket_ping_ms: u64,
-    /// A ping, which is the same for everybody.
-    pub websocket_ping: Payload,
     /// Silence after which a WebSocket peer is given up.
     pub websocket_idle_ms: u64,
     /// Between two heartbeats of an event stream.
@@ -52,9 +48,6 @@ impl Settings {
             websocket_message_bytes_max: u64::from(config.websocket.message_bytes_max),
             deflate: config.websocket.deflate_settings(),
             websocket_ping_ms: u64::from(config.websocket.ping_interval_ms),
-            websocket_ping: Payload::copied_from(
-                &websocket::encode::frame_header(Opcode::Ping, 0).0[..2],
-            ),
             websocket_idle_ms: u64::from(config.websocket.idle_timeout_ms),
             sse_heartbeat_ms: u64::from(config.sse.heartbeat_ms),
             sse_retry_ms: config.sse.retry_ms,

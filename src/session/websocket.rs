@@ -9,7 +9,7 @@ use crate::connection::{Hold, Stage};
 use crate::fanout::{Format, PublicationKind};
 use crate::hub::Draft;
 use crate::limits::{PUBLICATION_BYTES_MAX, WEBSOCKET_CLOSE_MS, WEBSOCKET_FRAGMENTS_MAX};
-use crate::memory::{Arena, Span};
+use crate::memory::Arena;
 use crate::observe::Counters;
 use crate::session::{Aside, Connection, Protocol, WebSocketState};
 use websocket::deflate::{self, Compressor, Outcome};
@@ -461,7 +461,7 @@ pub(super) fn on_timer(connection: &mut Connection, context: &mut Context<'_>) -
     if !state.pinged {
         state.pinged = true;
         context.counters.pings.add(1);
-        connection.outbox.push(Span::from_payload(settings.websocket_ping.clone()));
+        connection.outbox.push(context.ping.clone());
     }
     (settings.websocket_idle_ms - silent_ms).min(ping_after_ms)
 }

@@ -11,9 +11,9 @@ use crate::limits::{
 };
 use crate::live::{Directory, PublisherId, StreamName, TrackKind};
 use crate::mailbox::{Post, ShardId};
-use crate::memory::{Arena, Key};
+use crate::memory::{Arena, Key, Span};
 use crate::observe::{Board, ChannelState, Counters, ShardBoard, StreamState, TrackState};
-use crate::session::{Context, Deflate, Settings};
+use crate::session::{self, Context, Deflate, Settings};
 use crate::time::Now;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -76,6 +76,8 @@ pub(super) struct World {
     pub(super) board: Arc<Board>,
     /// This shard's part of it.
     pub(super) own: Arc<ShardBoard>,
+    /// What silent WebSockets are sent.
+    ping: Span,
     scratch: Vec<u8>,
     texts: Texts,
     deflate: Deflate,
@@ -106,6 +108,7 @@ impl World {
             now,
             now_ms: 0,
             draining: false,
+            ping: session::ping(),
             scratch: Vec::new(),
             texts: Texts::default(),
             deflate: Deflate::new(settings.deflate, settings.config.websocket.deflate_takeover),
@@ -154,6 +157,7 @@ impl World {
             hub: &mut self.hub,
             live: &mut self.live,
             arena: &mut self.arena,
+            ping: &self.ping,
             scratch: &mut self.scratch,
             texts: &mut self.texts,
             deflate: &mut self.deflate,
