@@ -334,14 +334,20 @@ impl Fanout {
     ) {
         let Some(key) = self.names.get(channel).copied() else { return };
         let Some(replica) = self.replicas.get_mut(key) else { return };
+        // The answer that it waits for says where its readers begin.
+        if !replica.is_live() {
+            return;
+        }
         replica.skip_to(next);
         let position = Position { epoch: replica.epoch(), offset: next - 1 };
         for (format, subscribers) in replica.subscribers() {
             for index in subscribers {
+                // One that was told on a shard ahead of this one misses nothing.
                 if let Some(subscription) = self
                     .subscriptions
                     .key_at(*index)
                     .and_then(|key| self.subscriptions.get_mut(key))
+                    .filter(|subscription| subscription.cursor < next)
                 {
                     subscription.cursor = next;
                     told(subscription.sink, format, position);

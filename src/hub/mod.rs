@@ -365,7 +365,9 @@ impl Hub {
             HubMail::Publication { channel, offset, publication } => {
                 self.fanout.on_publication(&channel, offset, publication);
             }
-            HubMail::Skipped { channel, next } => self.on_skipped(&channel, next),
+            HubMail::Skipped { channel, next } => {
+                tell_gap(&mut self.fanout, &mut self.events, &channel, next);
+            }
             HubMail::Unsubscribe { channel } => self.on_unsubscribe(&channel, from, now),
         }
     }
@@ -540,7 +542,6 @@ impl Hub {
         let key = Arc::clone(key);
         let Some(channel) = self.homes.get_mut(name) else { return };
         let mut behind = false;
-        let mut skipped_here = None;
         for told in channel.readers() {
             let (own, queue) = (told == self.shard, &mut self.outbound[usize::from(told)]);
             loop {
@@ -560,7 +561,7 @@ impl Hub {
                     Some(Told::Skipped { next, count }) => {
                         self.totals.skipped += count;
                         if own {
-                            skipped_here = Some(next);
+                            tell_gap(&mut self.fanout, &mut self.events, &key, next);
                         } else {
                             let channel = Arc::clone(&key);
                             queue.push_back(HubMail::Skipped { channel, next });
@@ -572,9 +573,6 @@ impl Hub {
         if behind && !channel.is_behind {
             channel.is_behind = true;
             self.behind.push_back(Arc::clone(&key));
-        }
-        if let Some(next) = skipped_here {
-            self.on_skipped(&key, next);
         }
     }
 
@@ -599,13 +597,6 @@ impl Hub {
         if let Some(channel) = self.homes.get_mut(name) {
             channel.unsubscribe(from, now);
         }
-    }
-
-    fn on_skipped(&mut self, name: &str, next: u64) {
-        let events = &mut self.events;
-        self.fanout.on_skipped(name, next, |sink, format, position| {
-            events.push_back(HubEvent::Gap { sink, format, position });
-        });
     }
 
     fn channel(&mut self, name: &str, now: Monotonic) -> Result<&mut Channel, PublishError> {
@@ -637,6 +628,13 @@ impl Hub {
         writer.push(bytes);
         writer.finish()
     }
+}
+
+/// Readers of this shard hear that the home no longer has what is before `next`.
+fn tell_gap(fanout: &mut Fanout, events: &mut VecDeque<HubEvent>, channel: &str, next: u64) {
+    fanout.on_skipped(channel, next, |sink, format, position| {
+        events.push_back(HubEvent::Gap { sink, format, position });
+    });
 }
 
 /// What a publisher says besides the bytes.

@@ -9,9 +9,13 @@ const LIMITS: HistoryLimits =
 const NOW: Monotonic = Monotonic::from_millis(1);
 
 fn hubs() -> [Hub; 2] {
+    hubs_that_keep(LIMITS)
+}
+
+fn hubs_that_keep(limits: HistoryLimits) -> [Hub; 2] {
     [
-        Hub::new(0, 2, 7, 1, LIMITS, websocket::deflate::Settings::default()),
-        Hub::new(1, 2, 7, 2, LIMITS, websocket::deflate::Settings::default()),
+        Hub::new(0, 2, 7, 1, limits, websocket::deflate::Settings::default()),
+        Hub::new(1, 2, 7, 2, limits, websocket::deflate::Settings::default()),
     ]
 }
 
@@ -229,6 +233,73 @@ fn a_shard_that_cannot_be_told_gets_the_range_later() {
         (0..OUTBOUND_MESSAGES_HIGH + 50).map(|number| number.to_string()).collect();
     assert_eq!(all, expected);
     assert_eq!(hubs[home].totals().skipped, 0);
+}
+
+/// Hubs with a short history, the home of `news` among them, which lets one message wait, the
+/// subscription of a reader on the other, and where it began.
+fn a_home_that_forgets() -> ([Hub; 2], usize, u32, Position) {
+    let mut hubs = hubs_that_keep(HistoryLimits { publications: 4, ..LIMITS });
+    let home = usize::from(hubs[0].home_of("news"));
+    hubs[home].bound_outbound(1);
+    let mut head = NO_SUBSCRIPTION;
+    subscribe(&mut hubs[1 - home], 1, &mut head, None, Format::WebSocket);
+    settle(&mut hubs);
+    let Some(HubEvent::Resolved(start)) = hubs[1 - home].poll_event() else { panic!("resolved") };
+    (hubs, home, head, start.position)
+}
+
+#[test]
+fn only_who_missed_something_is_told_of_a_gap() {
+    let (mut hubs, home, head, start) = a_home_that_forgets();
+    for number in 1..=20 {
+        publish(&mut hubs[home], &number.to_string());
+    }
+    settle(&mut hubs);
+    assert_eq!(pulled(&mut hubs[1 - home], head), ["1"]);
+    // This one had all but two on the home's shard, which is ahead.
+    let (mut ahead, after) = (NO_SUBSCRIPTION, Position { offset: 18, ..start });
+    subscribe(&mut hubs[1 - home], 2, &mut ahead, Some(after), Format::WebSocket);
+    let Some(HubEvent::Resolved(found)) = hubs[1 - home].poll_event() else { panic!("resolved") };
+    assert!(!found.gap && found.catch_up.is_empty());
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    while hubs[home].is_busy() {
+        hubs[home].tell_behind();
+        settle(&mut hubs);
+        first.extend(pulled(&mut hubs[1 - home], head));
+        second.extend(pulled(&mut hubs[1 - home], ahead));
+    }
+    let mut gaps = Vec::new();
+    while let Some(event) = hubs[1 - home].poll_event() {
+        let HubEvent::Gap { sink, position, .. } = event else { panic!("{event:?}") };
+        gaps.push((sink.connection.index, position.offset));
+    }
+    assert_eq!(gaps, [(1, 16)]);
+    assert_eq!(first, ["17", "18", "19", "20"]);
+    assert_eq!(second, ["19", "20"]);
+}
+
+#[test]
+fn a_gap_of_an_earlier_subscription_is_none_of_the_next_one() {
+    let (mut hubs, home, mut head, _) = a_home_that_forgets();
+    for number in 1..=20 {
+        publish(&mut hubs[home], &number.to_string());
+    }
+    // The first publication is taken out, so that there is room for what follows: that some are lost.
+    let other = (1 - home) as ShardId;
+    let mut mail: Vec<HubMail> = hubs[home].outbound(other).drain(..).collect();
+    hubs[home].tell_behind();
+    mail.extend(hubs[home].outbound(other).drain(..));
+    assert!(matches!(mail[..], [HubMail::Publication { .. }, HubMail::Skipped { next: 17, .. }]));
+    // Meanwhile its only reader goes, and comes again.
+    hubs[1 - home].unsubscribe_all(&mut head, NOW);
+    subscribe(&mut hubs[1 - home], 3, &mut head, None, Format::WebSocket);
+    for mail in mail {
+        hubs[1 - home].receive(home as ShardId, mail, NOW);
+    }
+    assert!(hubs[1 - home].poll_event().is_none(), "it waits for the answer, and is told nothing");
+    settle(&mut hubs);
+    let Some(HubEvent::Resolved(found)) = hubs[1 - home].poll_event() else { panic!("resolved") };
+    assert!(!found.gap && found.position.offset == 20);
 }
 
 #[test]
