@@ -382,13 +382,15 @@ impl Hub {
         self.events.pop_front()
     }
 
-    /// Whether something waits to be mailed or heard.
+    /// Whether something waits to be mailed or heard, or shards are behind because too much waits.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        !self.events.is_empty() || self.outbound.iter().any(|queue| !queue.is_empty())
+        !self.events.is_empty()
+            || !self.behind.is_empty()
+            || self.outbound.iter().any(|queue| !queue.is_empty())
     }
 
-    /// Tells the shards that were behind, as far as there is room now.
+    /// Tells the shards that were behind, as far as fewer messages wait now.
     pub fn tell_behind(&mut self) {
         for _ in 0..self.behind.len() {
             let Some(name) = self.behind.pop_front() else { break };

@@ -249,6 +249,23 @@ fn a_home_that_forgets() -> ([Hub; 2], usize, u32, Position) {
 }
 
 #[test]
+fn a_shard_that_is_behind_is_told_without_anything_else_to_mail() {
+    let (mut hubs, home, head, _) = a_home_that_forgets();
+    for number in 0..3 {
+        publish(&mut hubs[home], &number.to_string());
+    }
+    settle(&mut hubs);
+    let mut told = pulled(&mut hubs[1 - home], head);
+    // What was mailed is gone; that more has to be must not be forgotten with it.
+    while hubs[home].is_busy() {
+        hubs[home].tell_behind();
+        settle(&mut hubs);
+        told.extend(pulled(&mut hubs[1 - home], head));
+    }
+    assert_eq!(told, ["0", "1", "2"]);
+}
+
+#[test]
 fn only_who_missed_something_is_told_of_a_gap() {
     let (mut hubs, home, head, start) = a_home_that_forgets();
     for number in 1..=20 {

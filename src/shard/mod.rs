@@ -501,6 +501,8 @@ impl<R: Ring> Shard<R> {
     }
 
     fn send_mail(&mut self) {
+        self.world.send_mail(&mut self.post);
+        // What leaves makes room for what was held back.
         self.world.hub.tell_behind();
         self.world.send_mail(&mut self.post);
         self.post.ring_doorbells();
