@@ -34,6 +34,11 @@ pub const SLOTS_PER_CELL_MAX: u32 = 1 << 20;
 pub const CELLS_MAX: u8 = 128;
 /// Sends of a cell between two enters; more wait for the next.
 pub const SENDS_PER_CELL_MAX: usize = 1 << 16;
+/// Sends of a fan-out in a cell that are worth an enter while more come: an enter of a ring that was not just
+/// used costs about as much as half a send.
+pub const GATHERED_SENDS_ENOUGH: usize = 64;
+/// Enters for which fewer may wait.
+pub const GATHERING_ENTERS_MAX: u8 = 4;
 /// Connections waiting to be accepted.
 pub const LISTEN_BACKLOG: i32 = 4096;
 

@@ -132,6 +132,7 @@ impl Server {
                 board: Arc::clone(&board),
                 transport: Transport::Plain,
                 entropy: entropy.hash_one(("shard", number)),
+                sinks_per_turn: crate::limits::SINKS_PER_TURN,
             };
             let ring = ring_options(config);
             let ready = ready.clone();

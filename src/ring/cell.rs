@@ -1,11 +1,13 @@
 //! A cell: one io_uring with the buffers that it was told of and the sends that are in flight in it.
 //!
 //! Its invariants: an entry that was pushed is submitted by the next enter; a send that was submitted is
-//! over when [`CellRing::settle`] has returned.
+//! over when [`CellRing::settle`] has returned. An enter costs about as much as half a send, so sends that may
+//! wait are gathered over some turns, until they are many.
 
 use super::buffers::BufferRing;
 use super::sends::Sends;
 use super::{RingCounters, RingError};
+use crate::limits::{GATHERED_SENDS_ENOUGH, GATHERING_ENTERS_MAX};
 use io_uring::{Builder, IoUring, squeue};
 use rustix::fd::AsRawFd;
 use std::io;
@@ -34,12 +36,31 @@ pub(super) struct CellRing {
     pub(super) ring: IoUring,
     pub(super) buffers: BufferRing,
     pub(super) sends: Sends,
+    /// Whether something was pushed that does not wait.
+    pub(super) hurries: bool,
+    /// Enters for which its sends have waited already.
+    pub(super) waited: u8,
 }
 
 impl CellRing {
+    pub(super) fn new(ring: IoUring, buffers: BufferRing) -> Self {
+        Self { ring, buffers, sends: Sends::default(), hurries: false, waited: 0 }
+    }
+
     /// Puts an entry in the submission queue, entering the kernel once when it is full.
     #[inline(always)]
     pub(super) fn submit(&mut self, entry: &squeue::Entry, counters: &mut RingCounters) -> bool {
+        self.hurries = true;
+        self.submit_gathered(entry, counters)
+    }
+
+    /// The same for an entry that may wait for others.
+    #[inline(always)]
+    pub(super) fn submit_gathered(
+        &mut self,
+        entry: &squeue::Entry,
+        counters: &mut RingCounters,
+    ) -> bool {
         let mut queue = self.ring.submission();
         if queue.is_full() {
             drop(queue);
@@ -61,8 +82,18 @@ impl CellRing {
         }
     }
 
+    /// Whether what was pushed goes on waiting for more, where more is to come.
+    pub(super) fn goes_on_gathering(&mut self) -> bool {
+        let goes_on = !self.hurries
+            && self.waited < GATHERING_ENTERS_MAX
+            && self.sends.len() < GATHERED_SENDS_ENOUGH;
+        self.waited += u8::from(goes_on);
+        goes_on
+    }
+
     /// Sees to it that all entries were taken: the sends among them are over.
     pub(super) fn settle(&mut self) -> Result<(), RingError> {
+        (self.hurries, self.waited) = (false, 0);
         for _ in 0..SUBMITS_MAX {
             if self.ring.submission().is_empty() {
                 self.sends.settle();

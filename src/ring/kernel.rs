@@ -9,7 +9,7 @@ use super::buffers::{BufferRing, GROUP};
 use super::cell::{CellRing, builder, passable};
 use super::entry::{self, SEND_FLAGS};
 use super::listener::Listener;
-use super::sends::{Sending, Sends, SpareVectors};
+use super::sends::{Sending, SpareVectors};
 use super::table::{Closing, Entry, Table};
 use super::{
     AcceptCount, Armed, Cell, Completion, Doorbell, Failure, ListenerId, Op, Refusal, Refused,
@@ -176,7 +176,9 @@ impl KernelRing {
 
     /// Puts two linked entries in a cell's submission queue, or neither.
     fn submit_linked(&mut self, cell: Cell, entries: &[squeue::Entry]) -> bool {
-        let ring = &mut self.cells[usize::from(cell)].ring;
+        let cell = &mut self.cells[usize::from(cell)];
+        cell.hurries = true;
+        let ring = &mut cell.ring;
         // SAFETY: cancel and close entries point to nothing.
         if unsafe { ring.submission().push_multiple(entries) }.is_err() {
             self.counters.enters += 1;
@@ -360,18 +362,20 @@ impl KernelRing {
         Some(Completion::Closed { token, socket })
     }
 
-    /// Submits what a cell has and runs its deferred work, without waiting.
-    fn enter_now(&mut self, cell: usize) -> Result<(), RingError> {
+    /// Submits what a cell has and runs its deferred work, without waiting. Sends that are `gathered` may
+    /// stay where they are.
+    fn enter_now(&mut self, cell: usize, gathered: bool) -> Result<(), RingError> {
         let ring = &mut self.cells[cell].ring;
         let submission = ring.submission();
         // The kernel keeps completions aside while the queue is full, and says so here.
         let overflows = submission.cq_overflow();
-        let idle = submission.is_empty() && !submission.taskrun() && !overflows;
+        let (is_empty, has_work) = (submission.is_empty(), submission.taskrun() || overflows);
         drop(submission);
         self.counters.overflows += u64::from(overflows);
-        if idle {
+        if !has_work && (is_empty || (gathered && self.cells[cell].goes_on_gathering())) {
             return Ok(());
         }
+        let ring = &mut self.cells[cell].ring;
         self.counters.enters += 1;
         passable(ring.submit().map(drop))?;
         self.cells[cell].settle()
@@ -523,6 +527,12 @@ impl Ring for KernelRing {
 
     #[inline(always)]
     fn send(&mut self, socket: Socket, token: Token, spans: Spans) -> Result<(), Refused> {
+        self.cells[usize::from(socket.cell())].hurries = true;
+        self.send_gathered(socket, token, spans)
+    }
+
+    #[inline(always)]
+    fn send_gathered(&mut self, socket: Socket, token: Token, spans: Spans) -> Result<(), Refused> {
         let refused =
             |spans| Refused { op: Op::Send { socket, token, spans }, reason: Refusal::NoRoom };
         let cell = &mut self.cells[usize::from(socket.cell())];
@@ -533,7 +543,7 @@ impl Ring for KernelRing {
             let (address, bytes) = (span.address(), span.len() as u32);
             let number = cell.sends.push(Sending { token, bytes, spans, vectors: None });
             let sqe = entry::send(socket.slot(), address, bytes, send_data(number));
-            cell.submit(&sqe, &mut self.counters)
+            cell.submit_gathered(&sqe, &mut self.counters)
         } else {
             self.push_vectors(socket, token, spans)
         };
@@ -550,21 +560,26 @@ impl Ring for KernelRing {
             self.arm_wake();
         }
         for cell in 1..self.cells.len() {
-            self.enter_now(cell)?;
+            self.enter_now(cell, wait.gathers)?;
         }
         let waits = self.is_drained() && !wait.timeout.is_zero();
         if waits {
             self.enter_waiting(wait)?;
         } else {
-            self.enter_now(0)?;
+            self.enter_now(0, wait.gathers)?;
         }
         if waits {
             for cell in 1..self.cells.len() {
-                self.enter_now(cell)?;
+                self.enter_now(cell, false)?;
             }
         }
         self.taking = 0;
         Ok(())
+    }
+
+    #[inline(always)]
+    fn round(&self, cell: Cell) -> u8 {
+        self.cells[usize::from(cell)].sends.round()
     }
 
     #[inline(always)]
@@ -687,7 +702,7 @@ impl Ring for KernelRing {
         let (count, bytes) = (self.options.ring_buffers, self.options.ring_buffer_bytes);
         let buffers = BufferRing::register(&submitter, number as PoolId + 1, count, bytes)
             .map_err(failed("io_uring_register(PBUF_RING)"))?;
-        self.cells.push(CellRing { ring, buffers, sends: Sends::default() });
+        self.cells.push(CellRing::new(ring, buffers));
         Ok(number as Cell)
     }
 

@@ -313,6 +313,9 @@ pub struct Wait {
     pub completions: u32,
     /// After so long one completion is enough; zero waits for all of them.
     pub batch: Duration,
+    /// Whether sends by [`Ring::send_gathered`] may wait for the next enter, because more of them come soon.
+    /// They do so for a few enters.
+    pub gathers: bool,
 }
 
 /// An op that was not submitted, and why.
@@ -396,6 +399,17 @@ pub trait Ring {
     fn send(&mut self, socket: Socket, token: Token, spans: Spans) -> Result<(), Refused> {
         self.push(Op::Send { socket, token, spans })
     }
+
+    /// The same for a send that may wait for others while [`Wait::gathers`] says that more come.
+    ///
+    /// # Errors
+    /// The op, when there is no room for it now.
+    fn send_gathered(&mut self, socket: Socket, token: Token, spans: Spans) -> Result<(), Refused> {
+        self.send(socket, token, spans)
+    }
+
+    /// A number of a cell that is another one when of every send so far it is known what it took.
+    fn round(&self, cell: Cell) -> u8;
 
     /// Submits what was pushed and waits for completions.
     ///

@@ -26,11 +26,23 @@ pub(super) struct Sends {
     first: u32,
     /// How many of them are over, as far as what has arrived tells of those that were not whole.
     over: usize,
+    /// Changes when of all sends so far it is known what they took.
+    round: u8,
 }
 
 impl Sends {
     pub(super) fn is_full(&self) -> bool {
         self.list.len() >= SENDS_PER_CELL_MAX
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// A number that is another one when of every send so far it is known what it took.
+    #[inline]
+    pub(super) const fn round(&self) -> u8 {
+        self.round
     }
 
     /// Adds a send and says its number; the caller has checked that the list is not full.
@@ -70,6 +82,7 @@ impl Sends {
     #[inline]
     pub(super) fn release(&mut self, spare: &mut SpareVectors) -> u64 {
         let mut bytes = 0;
+        self.round = self.round.wrapping_add(u8::from(self.over == self.list.len()));
         self.first = self.first.wrapping_add(self.over as u32);
         for sending in self.list.drain(..std::mem::take(&mut self.over)) {
             bytes += u64::from(sending.bytes);

@@ -79,8 +79,9 @@ pub struct Shard<R: Ring> {
     to_push: VecDeque<Op>,
     /// Of what the next multishot receive brought, the bytes that were answered already.
     answered_bytes: usize,
-    /// Numbers the turns that send, so that a connection sends once in each.
-    sends_of_turn: u8,
+    /// Whether the fan-out ended for this turn and not because nothing was due.
+    fan_out_goes_on: bool,
+    sinks_per_turn: usize,
     /// Completions of the fullest of the last few turns, by which the next wait is sized.
     recent_completions: u32,
     /// More timers are due than one turn fires.
@@ -108,6 +109,7 @@ impl<R: Ring> Shard<R> {
         post.set_bell(Box::new(move || doorbell.ring()));
         let now = ring.now();
         let mut shard = Self {
+            sinks_per_turn: options.sinks_per_turn,
             acceptor: Acceptor::new(options.listeners.clone(), ring.slots_per_cell()),
             wheel: Wheel::new(now.monotonic),
             world: World::new(&post, options, now),
@@ -119,7 +121,7 @@ impl<R: Ring> Shard<R> {
             held: Vec::new(),
             to_push: VecDeque::new(),
             answered_bytes: 0,
-            sends_of_turn: 0,
+            fan_out_goes_on: false,
             recent_completions: 0,
             timers_wait: false,
             drain_until: None,
@@ -158,9 +160,8 @@ impl<R: Ring> Shard<R> {
         self.release_held();
         self.push_waiting_ops();
         self.start_receives();
+        self.fan_out_goes_on = false;
         if took_all {
-            // Of a send that was not whole we have heard by now.
-            self.sends_of_turn = self.sends_of_turn.wrapping_add(1);
             self.fan_out();
             self.flush_all();
         }
@@ -259,6 +260,7 @@ impl<R: Ring> Shard<R> {
             timeout: if sleeps { wanted } else { Duration::ZERO },
             completions,
             batch: BATCH_WAIT,
+            gathers: self.fan_out_goes_on && !sleeps,
         };
         let result = self.ring.enter(wait);
         self.post.wake_up();

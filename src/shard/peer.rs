@@ -47,7 +47,7 @@ pub(super) struct Peer {
     pub(super) held: bool,
     /// The inbox has something that may be readable now.
     pub(super) inbox_waits: bool,
-    /// The turn, of those that send, in which it last did; of its number the lower bits.
+    /// The round of its cell in which it last sent.
     pub(super) sent_in: u8,
     /// What was sent since [`Self::resend_since_ms`]; saturates.
     pub(super) resend_bytes: u16,

@@ -1,13 +1,14 @@
 //! The sending half of a turn: fan-out, flushing, what a send left over, the end of a connection.
 //!
 //! Everything for one peer leaves in one send: what a short send left, then replies, then
-//! publications pulled from their logs. A socket is sent to once in a turn: what a send did not take is
-//! known in the next.
+//! publications pulled from their logs. A socket is sent to once in a round of its cell: what a send did not
+//! take is known in the next. That is the next turn, but for sends of a fan-out that is longer than a turn,
+//! which are gathered.
 
 use super::Shard;
 use crate::connection::Stage;
 use crate::fanout::Due;
-use crate::limits::{LINGER_MS, PULL_BYTES_MAX, SINKS_PER_TURN};
+use crate::limits::{LINGER_MS, PULL_BYTES_MAX};
 use crate::memory::{Key, Spans};
 use crate::ring::{Failure, Op, Ring};
 use crate::session;
@@ -23,28 +24,30 @@ impl<R: Ring> Shard<R> {
     }
 
     pub(super) fn fan_out(&mut self) {
-        for _ in 0..SINKS_PER_TURN {
-            let Some(due) = self.world.hub.fanout().next_due() else { break };
+        for _ in 0..self.sinks_per_turn {
+            let Some(due) = self.world.hub.fanout().next_due() else { return };
             if let Some(soon) = due.soon {
                 self.peers.prefetch(soon.index);
             }
             self.deliver(&due);
         }
+        self.fan_out_goes_on = true;
     }
 
     /// Sends a connection what a channel has for it; what waits beside that is for [`Self::flush`].
     #[inline(always)]
     fn deliver(&mut self, due: &Due) {
-        let Self { ring, peers, world, sends_of_turn, .. } = self;
+        let Self { ring, peers, world, .. } = self;
         let key = due.connection;
         let Some(peer) = peers.get_mut(key) else { return };
+        let round = ring.round(peer.socket.cell());
         let connection = &peer.connection;
         let has_only_this = connection.subscriptions == due.subscription.index
             && connection.stage == Stage::Open
             && connection.unresolved == 0
             && connection.transport.is_plain()
             && connection.outbox.is_empty()
-            && peer.sent_in != *sends_of_turn
+            && peer.sent_in != round
             && peer.resend_since_ms.is_none()
             && !peer.inbox_waits
             && !peer.writable_armed
@@ -55,9 +58,9 @@ impl<R: Ring> Shard<R> {
         let Some((span, publications)) = world.hub.fanout().pull_alone(due) else {
             return self.flush(key);
         };
-        peer.sent_in = *sends_of_turn;
+        peer.sent_in = round;
         world.counters().deliveries.add(publications);
-        if let Err(refused) = ring.send(peer.socket, key, Spans::from_buf([span])) {
+        if let Err(refused) = ring.send_gathered(peer.socket, key, Spans::from_buf([span])) {
             self.on_send_refused(key, refused.op);
         }
     }
@@ -73,7 +76,7 @@ impl<R: Ring> Shard<R> {
         self.to_flush = keys;
     }
 
-    /// Sends what a connection has, once in a turn.
+    /// Sends what a connection has, once in a round.
     #[inline(always)]
     pub(super) fn flush(&mut self, key: Key) {
         let Self { ring, peers, to_flush, to_receive, .. } = self;
@@ -82,17 +85,18 @@ impl<R: Ring> Shard<R> {
         if peer.closing || peer.writable_armed {
             return;
         }
+        let round = ring.round(peer.socket.cell());
         let connection = &mut peer.connection;
         let has_only_replies = connection.subscriptions == crate::fanout::NO_SUBSCRIPTION
             && connection.stage == Stage::Open
             && connection.transport.is_plain()
             && peer.resend_since_ms.is_none()
-            && peer.sent_in != self.sends_of_turn
+            && peer.sent_in != round
             && !connection.outbox.is_empty();
         if !has_only_replies {
             return self.flush_all_kinds(key);
         }
-        peer.sent_in = self.sends_of_turn;
+        peer.sent_in = round;
         let spans = connection.outbox.take();
         if let Err(refused) = ring.send(peer.socket, key, spans) {
             return self.on_send_refused(key, refused.op);
@@ -117,8 +121,9 @@ impl<R: Ring> Shard<R> {
         if peer.connection.unresolved > 0 && peer.connection.stage == Stage::Open {
             return;
         }
-        if peer.sent_in == self.sends_of_turn {
-            // What it sends in this turn may turn out short.
+        let round = self.ring.round(peer.socket.cell());
+        if peer.sent_in == round {
+            // What it sends in this round may turn out short.
             self.queue_flush(key);
             return;
         }
@@ -134,7 +139,7 @@ impl<R: Ring> Shard<R> {
             return;
         }
         let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.sent_in = self.sends_of_turn;
+        peer.sent_in = round;
         if let Err(refused) = self.ring.send(peer.socket, key, spans) {
             return self.on_send_refused(key, refused.op);
         }

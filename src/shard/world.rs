@@ -58,6 +58,8 @@ pub struct ShardOptions {
     pub transport: Transport,
     /// The shard's own entropy.
     pub entropy: u64,
+    /// Sinks visited by the fan-out in one turn.
+    pub sinks_per_turn: usize,
 }
 
 #[derive(Debug)]

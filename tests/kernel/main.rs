@@ -17,6 +17,7 @@ mod accept;
 mod agreement;
 mod cells;
 mod close;
+mod gather;
 mod listener;
 mod overflow;
 mod receive;

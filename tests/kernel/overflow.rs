@@ -13,8 +13,12 @@ const fn narrow() -> Options {
 }
 
 /// Waits for several completions, so that one enter runs more deferred work than the queue holds.
-const GREEDY: Wait =
-    Wait { timeout: Duration::from_millis(200), completions: 64, batch: Duration::ZERO };
+const GREEDY: Wait = Wait {
+    timeout: Duration::from_millis(200),
+    completions: 64,
+    batch: Duration::ZERO,
+    gathers: false,
+};
 
 #[test]
 fn polls_that_overflow_are_kept_or_end_and_lose_no_byte() {

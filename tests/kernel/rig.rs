@@ -127,7 +127,7 @@ pub(crate) fn pattern(seed: u64, count: usize) -> Vec<u8> {
 
 /// A wait for one completion.
 pub(crate) const fn at_most(timeout: Duration) -> Wait {
-    Wait { timeout, completions: 1, batch: Duration::ZERO }
+    Wait { timeout, completions: 1, batch: Duration::ZERO, gathers: false }
 }
 
 /// What was received, and whether more waits.

@@ -68,6 +68,7 @@ fn start(options: Options) -> Option<Running> {
         board: Arc::clone(&board),
         transport: Transport::Plain,
         entropy: 3,
+        sinks_per_turn: headwater::limits::SINKS_PER_TURN,
     };
     let mut post = mesh::<Mail>(1, 16).remove(0);
     let sender = post.side_sender(16);

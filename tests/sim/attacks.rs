@@ -202,6 +202,7 @@ fn run_crowds(crowds: &[(Attack, usize)]) -> (Vec<Reports>, Vec<Second>) {
         board: Arc::clone(&board),
         transport: Transport::Plain,
         entropy: random.next(),
+        sinks_per_turn: headwater::limits::SINKS_PER_TURN,
     };
     let post = mesh(1, 16).remove(0);
     world.add_shard(Shard::new(FakeRing::new(Rc::clone(&world), 0), post, options));

@@ -34,8 +34,9 @@ const SEEDS: u64 = 1000;
 const SEEDS_UNOPTIMISED: u64 = 60;
 /// How often each kind of fault has to fire in so many.
 const FAULTS_MIN: u64 = 100;
-/// How many receives have to be answered where they lay in so many.
+/// How many receives have to be answered where they lay in so many, and how often sends have to wait for more.
 const ANSWERED_MIN: u64 = 1000;
+const GATHERED_MIN: u64 = 1000;
 const THREADS: usize = 2;
 /// After so many failures the rest is not tried.
 const FAILURES_MAX: u64 = 8;
@@ -57,6 +58,7 @@ struct Totals {
     gaps: u64,
     echoed: u64,
     answered: u64,
+    gathered: u64,
     segments: u64,
     cells: u64,
 }
@@ -77,6 +79,7 @@ impl Totals {
         self.gaps += outcome.gaps;
         self.echoed += outcome.echoed;
         self.answered += outcome.answered;
+        self.gathered += outcome.gathered;
         self.segments += outcome.segments;
         self.cells += outcome.cells;
     }
@@ -85,7 +88,7 @@ impl Totals {
         println!(
             "{} seeds: {} connections, {} completions, {} turns, {} cells;\n{} deliveries, {} \
              inflated, {} resumes, {} gaps told, {} segments read;\n{} messages echoed, {} receives answered \
-             where they lay;\n{} messages between shards, {} doorbells, {} publications refused",
+             where they lay, {} times sends of a cell waited for more;\n{} messages between shards, {} doorbells, {} publications refused",
             self.runs,
             self.connections,
             self.completions,
@@ -98,6 +101,7 @@ impl Totals {
             self.segments,
             self.echoed,
             self.answered,
+            self.gathered,
             self.mail,
             self.doorbells,
             self.refused
@@ -155,6 +159,7 @@ fn every_seed_holds() {
                         Ok(outcome) => totals.lock().unwrap().add(&outcome),
                         Err(text) => {
                             failed.fetch_add(1, Ordering::Relaxed);
+                            eprintln!("seed {seed} does not hold");
                             failures.lock().unwrap().push((seed, text));
                         }
                     }
@@ -178,6 +183,7 @@ fn every_seed_holds() {
             assert!(count >= FAULTS_MIN, "{name}: fired {count} times in {seeds} seeds");
         }
         assert!(totals.answered >= ANSWERED_MIN, "{} receives were answered", totals.answered);
+        assert!(totals.gathered >= GATHERED_MIN, "sends waited {} times", totals.gathered);
     }
 }
 

@@ -37,6 +37,7 @@ fn run(seed: u64, shown: bool) -> Outcome {
         live: false,
         takeover: false,
         batch_window_ms: 0,
+        sinks_per_turn: headwater::limits::SINKS_PER_TURN,
     };
     run_plan(&plan, &mut random, shown)
 }

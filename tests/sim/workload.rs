@@ -13,7 +13,7 @@ use crate::random::Random;
 use crate::world::World;
 use headwater::config::Config;
 use headwater::connection::{Role, Transport};
-use headwater::limits::{OUTBOUND_MESSAGES_HIGH, OUTBOUND_REFUSES_FACTOR};
+use headwater::limits::{OUTBOUND_MESSAGES_HIGH, OUTBOUND_REFUSES_FACTOR, SINKS_PER_TURN};
 use headwater::mailbox::mesh;
 use headwater::observe::Board;
 use headwater::session::Settings;
@@ -42,6 +42,8 @@ pub(crate) struct Outcome {
     pub(crate) echoed: u64,
     /// Receives that were answered where they lay.
     pub(crate) answered: u64,
+    /// Times sends of a cell waited for others.
+    pub(crate) gathered: u64,
     pub(crate) segments: u64,
     pub(crate) cells: u64,
     pub(crate) trace: u64,
@@ -70,6 +72,8 @@ pub(crate) struct Plan {
     pub(crate) takeover: bool,
     /// How long publications gather.
     pub(crate) batch_window_ms: u32,
+    /// With few, a fan-out takes several turns.
+    pub(crate) sinks_per_turn: usize,
 }
 
 impl Plan {
@@ -89,6 +93,7 @@ impl Plan {
             live: random.chance(1, 2),
             takeover: random.chance(1, 2),
             batch_window_ms: [0, 0, 7, 200][random.index(4)],
+            sinks_per_turn: [SINKS_PER_TURN, SINKS_PER_TURN, 7, 2][random.index(4)],
         }
     }
 }
@@ -159,6 +164,7 @@ fn build(plan: &Plan, random: &mut Random, shown: bool) -> Rc<World> {
                 Transport::Rewriting(plan.key)
             },
             entropy: random.next(),
+            sinks_per_turn: plan.sinks_per_turn,
         };
         let ring = FakeRing::new(Rc::clone(&world), number);
         world.add_shard(Shard::new(ring, post, options));
@@ -256,6 +262,7 @@ fn phases(world: &Rc<World>, plan: &Plan) -> Outcome {
         inflated: peers.ledger.inflated,
         gaps: peers.ledger.gaps,
         echoed: peers.ledger.echoed,
+        gathered: core.rings.iter().map(|ring| ring.gathered).sum(),
         answered: core.rings.iter().map(|ring| ring.answered).sum(),
         segments: peers.ledger.segments,
         cells: cells.sum(),

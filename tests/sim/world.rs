@@ -147,7 +147,7 @@ impl World {
         let spent = core.random.between(MICROSECOND, 12 * MICROSECOND);
         core.now += spent;
         core.trace.now = core.now;
-        core.submit(shard);
+        core.submit(shard, wait.gathers);
         core.collect(shard);
         if core.rings[shard].has_arrived() || wait.timeout.is_zero() {
             return;

@@ -11,7 +11,7 @@ mod ops;
 use crate::net::ConnId;
 use crate::world::World;
 use headwater::limits::RING_BUFFER_BYTES;
-use headwater::memory::{Lease, LeasePool};
+use headwater::memory::{Lease, LeasePool, Spans};
 use headwater::ring::{
     AcceptCount, Armed, Cell, Completion, Doorbell, Op, Refused, Ring, RingCounters, RingError,
     Socket, Token, Wait,
@@ -55,7 +55,7 @@ impl Doorbell for Bell {
 pub(crate) struct RingState {
     shard: usize,
     slots: u32,
-    submitted: Vec<Op>,
+    submitted: Vec<Pushed>,
     arrived: VecDeque<Queued>,
     late: BTreeMap<(u64, u64), Queued>,
     late_count: u64,
@@ -69,11 +69,40 @@ pub(crate) struct RingState {
     pub(crate) counters: RingCounters,
     /// Sends that took everything, which no completion tells.
     pub(crate) whole_sends: u64,
+    /// Times a cell's sends waited for others.
+    pub(crate) gathered: u64,
     /// Receives that needed no more than [`Ring::answer_received`].
     pub(crate) answered: u64,
     /// Whether what comes next was seen already and left for [`Ring::pop`].
     seen: bool,
     next_uid: u64,
+}
+
+/// An op and whether it may wait for others.
+#[derive(Debug)]
+struct Pushed {
+    op: Op,
+    gathered: bool,
+}
+
+impl Pushed {
+    fn is_of(&self, number: usize) -> bool {
+        let cell = match &self.op {
+            Op::Accept { cell, .. } | Op::CancelAccept { cell, .. } => *cell,
+            Op::CloseListener { .. } => return true,
+            Op::PeerAddress { socket, .. }
+            | Op::Poll { socket, .. }
+            | Op::PollWritable { socket, .. }
+            | Op::Receive { socket, .. }
+            | Op::ReceiveMany { socket, .. }
+            | Op::CancelReceiveMany { socket, .. }
+            | Op::CancelPoll { socket, .. }
+            | Op::Send { socket, .. }
+            | Op::Shutdown { socket, .. }
+            | Op::Close { socket, .. } => socket.cell(),
+        };
+        usize::from(cell) == number
+    }
 }
 
 /// A completion and the occupant of a slot that it is about.
@@ -90,6 +119,10 @@ struct CellState {
     accepting: Vec<Option<AcceptCount>>,
     buffers: LeasePool,
     buffers_free: VecDeque<u16>,
+    /// Whether sends wait for others, and for how many enters they have.
+    gathering: bool,
+    waited: u8,
+    round: u8,
 }
 
 /// A direct descriptor in use.
@@ -127,6 +160,7 @@ impl RingState {
             bell: Arc::default(),
             counters: RingCounters::default(),
             whole_sends: 0,
+            gathered: 0,
             answered: 0,
             seen: false,
             next_uid: 0,
@@ -144,6 +178,9 @@ impl RingState {
             accepting: vec![None; self.backlog.len()],
             buffers,
             buffers_free,
+            gathering: false,
+            waited: 0,
+            round: 0,
         });
     }
 
@@ -253,7 +290,16 @@ impl FakeRing {
 
 impl Ring for FakeRing {
     fn push(&mut self, op: Op) -> Result<(), Refused> {
-        self.world.core.borrow_mut().push(self.shard, op)
+        self.world.core.borrow_mut().push(self.shard, op, false)
+    }
+
+    fn send_gathered(&mut self, socket: Socket, token: Token, spans: Spans) -> Result<(), Refused> {
+        let op = Op::Send { socket, token, spans };
+        self.world.core.borrow_mut().push(self.shard, op, true)
+    }
+
+    fn round(&self, cell: Cell) -> u8 {
+        self.world.core.borrow().rings[self.shard].cells[usize::from(cell)].round
     }
 
     fn enter(&mut self, wait: Wait) -> Result<(), RingError> {

@@ -1,10 +1,10 @@
 //! What the ops do and which completions come of them: the kernel's half of the ring.
 
-use super::{CellState, Queued, Slot, check};
+use super::{CellState, Pushed, Queued, Slot, check};
 use crate::core::{Core, MICROSECOND, MILLISECOND};
 use crate::faults::Fault;
 use crate::net::{ConnId, Found};
-use headwater::limits::RING_BUFFER_BYTES;
+use headwater::limits::{GATHERING_ENTERS_MAX, RING_BUFFER_BYTES};
 use headwater::memory::{Key, Lease, Spans, without_first};
 use headwater::ring::{
     AcceptCount, Armed, Cell, Completion, Failure, ListenerId, Op, Refusal, Refused, Socket, Token,
@@ -12,7 +12,7 @@ use headwater::ring::{
 use std::sync::atomic::Ordering;
 
 impl Core {
-    pub(super) fn push(&mut self, shard: usize, op: Op) -> Result<(), Refused> {
+    pub(super) fn push(&mut self, shard: usize, op: Op, gathered: bool) -> Result<(), Refused> {
         check(&mut self.rings[shard], &op);
         if self.faults.strikes(Fault::RefusedPush) {
             return Err(Refused { op, reason: Refusal::NoRoom });
@@ -40,15 +40,39 @@ impl Core {
             Op::Close { socket, .. } => state.slot(*socket).closing = true,
             _ => {}
         }
-        state.submitted.push(op);
+        state.submitted.push(Pushed { op, gathered });
         Ok(())
     }
 
-    /// Runs what was pushed.
-    pub(crate) fn submit(&mut self, shard: usize) {
+    /// Runs what was pushed; with `gathers`, not always the sends that may wait, if a cell has nothing else.
+    pub(crate) fn submit(&mut self, shard: usize, gathers: bool) {
         self.rings[shard].counters.enters += 1;
-        for op in std::mem::take(&mut self.rings[shard].submitted) {
-            self.run(shard, op);
+        self.choose_gathering(shard, gathers);
+        for pushed in std::mem::take(&mut self.rings[shard].submitted) {
+            let state = &mut self.rings[shard];
+            match &pushed.op {
+                Op::Send { socket, .. } if state.cells[usize::from(socket.cell())].gathering => {
+                    state.submitted.push(pushed);
+                }
+                _ => self.run(shard, pushed.op),
+            }
+        }
+    }
+
+    fn choose_gathering(&mut self, shard: usize, gathers: bool) {
+        for number in 0..self.rings[shard].cells.len() {
+            let state = &self.rings[shard];
+            let mut pushed =
+                state.submitted.iter().filter(|pushed| pushed.is_of(number)).peekable();
+            let gathering = gathers
+                && state.cells[number].waited < GATHERING_ENTERS_MAX
+                && pushed.peek().is_some()
+                && pushed.all(|pushed| pushed.gathered)
+                && self.random.chance(3, 4);
+            self.rings[shard].gathered += u64::from(gathering);
+            let cell = &mut self.rings[shard].cells[number];
+            cell.gathering = gathering;
+            cell.waited = if gathering { cell.waited + 1 } else { 0 };
         }
     }
 
@@ -443,7 +467,12 @@ impl Core {
     pub(super) fn pop(&mut self, shard: usize) -> Option<Completion> {
         let state = &mut self.rings[shard];
         state.seen = false;
-        let Queued { completion, about } = state.arrived.pop_front()?;
+        let Some(Queued { completion, about }) = state.arrived.pop_front() else {
+            for cell in state.cells.iter_mut().filter(|cell| !cell.gathering) {
+                cell.round = cell.round.wrapping_add(1);
+            }
+            return None;
+        };
         state.counters.completed += 1;
         if let Some((cell, number, uid)) = about
             && let Some(slot) = &mut state.cells[usize::from(cell)].slots[number as usize]

@@ -1,0 +1,89 @@
+//! Sends of a fan-out that wait for others, so that an enter takes many.
+
+use crate::rig::{Rig, read, spans};
+use headwater::limits::{GATHERED_SENDS_ENOUGH, GATHERING_ENTERS_MAX};
+use headwater::ring::{Cell, Ring, Socket, Token, Wait};
+use std::io::{self, Read as _};
+use std::net::TcpStream;
+
+const GATHERS: Wait = Wait {
+    timeout: std::time::Duration::ZERO,
+    completions: 1,
+    batch: std::time::Duration::ZERO,
+    gathers: true,
+};
+
+/// A rig with a connection on the cell.
+fn connected_on(cell: Cell) -> Option<(Rig, TcpStream, Socket, Token)> {
+    let mut rig = Rig::open()?;
+    for expected in 1..=cell {
+        assert_eq!(rig.ring.open_cell().unwrap(), expected);
+    }
+    let (peer, socket, token) = rig.connect_on(cell);
+    // Of the accept nothing is left to be told, which would be a reason to enter.
+    rig.look();
+    peer.set_nonblocking(true).unwrap();
+    Some((rig, peer, socket, token))
+}
+
+fn has_nothing(peer: &mut TcpStream) -> bool {
+    read(peer, &mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+fn has(peer: &mut TcpStream, expected: &[u8]) -> bool {
+    // On the loopback what was sent is there when the send is over.
+    let mut bytes = vec![0; expected.len()];
+    peer.read_exact(&mut bytes).is_ok() && bytes == expected && has_nothing(peer)
+}
+
+#[test]
+fn few_sends_wait_but_only_for_some_enters() {
+    for cell in [0, 1] {
+        let Some((mut rig, mut peer, socket, token)) = connected_on(cell) else { return };
+        for _ in 0..3 {
+            let round = rig.ring.round(cell);
+            rig.ring.send_gathered(socket, token, spans(&[b"hello"])).unwrap();
+            for waited in 0..GATHERING_ENTERS_MAX {
+                rig.enter(GATHERS);
+                assert!(has_nothing(&mut peer), "cell {cell}: it was sent after {waited} enters");
+                assert_eq!(rig.ring.round(cell), round, "what it takes is not known yet");
+            }
+            rig.enter(GATHERS);
+            assert!(has(&mut peer, b"hello"), "cell {cell}: it waits longer than it may");
+            assert_ne!(rig.ring.round(cell), round);
+        }
+    }
+}
+
+#[test]
+fn sends_do_not_wait_where_they_are_many_or_nothing_more_comes() {
+    let Some((mut rig, mut peer, socket, token)) = connected_on(1) else { return };
+    let send = |rig: &mut Rig| rig.ring.send_gathered(socket, token, spans(&[b"x"])).unwrap();
+    for _ in 0..GATHERED_SENDS_ENOUGH - 1 {
+        send(&mut rig);
+    }
+    rig.enter(GATHERS);
+    assert!(has_nothing(&mut peer));
+    send(&mut rig);
+    rig.enter(GATHERS);
+    assert!(has(&mut peer, &[b'x'; GATHERED_SENDS_ENOUGH]));
+
+    send(&mut rig);
+    rig.enter(Wait { gathers: false, ..GATHERS });
+    assert!(has(&mut peer, b"x"));
+}
+
+#[test]
+fn what_is_pushed_behind_sends_that_wait_takes_them_along() {
+    let Some((mut rig, mut first, socket, token)) = connected_on(1) else { return };
+    let (mut second, other_socket, other_token) = rig.connect_on(1);
+    rig.look();
+    rig.ring.send_gathered(socket, token, spans(&[b"gathered"])).unwrap();
+    rig.enter(GATHERS);
+    assert!(has_nothing(&mut first));
+    rig.ring.send(other_socket, other_token, spans(&[b"reply"])).unwrap();
+    rig.enter(GATHERS);
+    assert!(has(&mut first, b"gathered"));
+    second.set_nonblocking(true).unwrap();
+    assert!(has(&mut second, b"reply"));
+}
