@@ -188,7 +188,7 @@ pub const RTMP_SETUP_MS: u64 = 10_000;
 pub const RTMP_IDLE_MS: u64 = 30_000;
 /// How long the drain on SIGTERM may take.
 pub const DRAIN_MS: u64 = 10_000;
-/// How long a request for a stream waits for its first segment.
+/// How long a request for a stream waits for its first segment, or for the one that comes next.
 pub const LIVE_WAIT_MS: u64 = 10_000;
 /// How long a shard without requests for a stream goes on following it.
 pub const LIVE_REPLICA_IDLE_MS: u64 = 60_000;

@@ -21,7 +21,7 @@ use crate::time::{Now, Wall};
 pub enum Lookup {
     /// Here it is.
     Found(Resource),
-    /// The name is right, but there is not enough media yet. Ask again in a second.
+    /// The name is right, or will be soon, but there is not enough media yet. Ask again in a second.
     NotYet,
     /// There is no such name.
     NotFound,
@@ -226,7 +226,26 @@ impl Window {
             return if same { Lookup::Found(segment_resource(segment)) } else { Lookup::NotFound };
         }
         let passed = kept.front().is_some_and(|oldest| place < self.place_of(oldest));
-        if passed || place.epoch < self.settings.epoch { Lookup::Gone } else { Lookup::NotFound }
+        if passed || place.epoch < self.settings.epoch {
+            Lookup::Gone
+        } else if !self.ended && kept.back().is_some_and(|newest| self.comes_next(newest, place)) {
+            Lookup::NotYet
+        } else {
+            Lookup::NotFound
+        }
+    }
+
+    /// Whether a place is within a target duration of the end of the newest segment, or in the next period.
+    /// A player may have read of it on a shard that is ahead of this one, and may ask for it here before the
+    /// update has come.
+    fn comes_next(&self, newest: &Segment, place: Place) -> bool {
+        let period = newest.period.number;
+        if place.epoch != self.settings.epoch || place.period != period {
+            return place.epoch == self.settings.epoch && place.period == period + 1;
+        }
+        let target = i64::from(newest.target_duration_s) * i64::from(newest.track.timescale);
+        let since_end = place.time - (newest.time + newest.timeline_duration);
+        (0..target).contains(&since_end)
     }
 
     fn place_of(&self, segment: &Segment) -> Place {

@@ -391,6 +391,29 @@ fn a_segment_can_be_fetched_until_it_is_gone() {
 }
 
 #[test]
+fn a_segment_that_comes_next_is_waited_for_where_an_update_is_late() {
+    let mut stage = Stage::published(settings());
+    let (before, after): (Vec<_>, Vec<_>) =
+        both(20_000).into_iter().partition(|sent| sent.at_ms < 9_000);
+    stage.send(before);
+    let told = stage.segments.each_ref().map(Vec::len);
+    let mut behind = stage.stream.snapshot();
+    stage.send(after);
+    for (segments, told) in stage.segments.iter().zip(told) {
+        assert!(told > 1 && segments.len() > told + 3);
+        let mut state = |index: usize| behind.lookup(&segments[index].name, now(0));
+        assert!(matches!(state(told - 1), Lookup::Found(_)));
+        assert!(matches!(state(told), Lookup::NotYet), "{:?}", segments[told].name);
+        assert!(
+            matches!(state(told + 2), Lookup::NotFound),
+            "it is not waited for all there will be"
+        );
+    }
+    assert!(matches!(behind.lookup("video_1000_1_0.m4s", now(0)), Lookup::NotYet), "a new period");
+    assert!(matches!(behind.lookup("video_1000_2_0.m4s", now(0)), Lookup::NotFound));
+}
+
+#[test]
 fn a_snapshot_taken_at_any_moment_becomes_the_same_window() {
     let mut stream = Stage::published(settings()).stream;
     let (mut early, mut late) = (stream.snapshot(), Vec::new());
