@@ -1,13 +1,14 @@
 //! The one definition of checked: runs the steps of [`steps`] one after the other and counts.
 //!
 //! In: `--long` for what takes long, `--list` to see the steps, words to run only the steps whose names contain one of
-//! them. Out: a line per step, the output of those that failed, and last `N passed, N failed`, where a step that runs
-//! tests counts as its tests and any other as one; exit 1 if anything failed. A step that cannot run here is a skip with
-//! its reason, and a failure where `CI=true`. Steps never run at the same time: they share the cores and one target
-//! directory.
+//! them. Out: a line per step, the output of those that failed, in short once more what failed, and last `N passed, N
+//! failed`, where a step that runs tests counts as its tests and any other as one; exit 1 if anything failed. A step
+//! that cannot run here is a skip with its reason, and a failure where `CI=true`. Steps never run at the same time: they
+//! share the cores and one target directory.
 
 #![allow(clippy::print_stdout, reason = "a program for a terminal")]
 
+mod failures;
 mod step;
 mod steps;
 
@@ -53,12 +54,13 @@ fn check() -> anyhow::Result<ExitCode> {
 
     let start = Instant::now();
     let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
-    let mut lines = Vec::new();
+    let (mut lines, mut failures) = (Vec::new(), Vec::new());
     let (mut passed, mut failed) = (0, 0);
     for step in chosen {
         println!("---- {}: {}", step.name, step.about);
         let step_start = Instant::now();
-        let outcome = step.run(&root)?;
+        let (outcome, why) = step.run(&root)?;
+        failures.extend(why);
         let seconds = step_start.elapsed().as_secs_f64();
         let word = match outcome {
             Outcome::Ran { passed: good, failed: bad } => {
@@ -77,6 +79,9 @@ fn check() -> anyhow::Result<ExitCode> {
     }
     println!("\n{}", lines.join("\n"));
     println!("{:<24} {:>8.1} s", "together", start.elapsed().as_secs_f64());
+    for line in failures::report(&failures) {
+        println!("{line}");
+    }
     println!("{passed} passed, {failed} failed");
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,7 +1,7 @@
 //! One step: a command, how its success is judged, and how many tests were in it.
 //!
-//! In: a program with arguments and environment. Out: an [`Outcome`]; the whole output is kept in `target/check/`, and
-//! its end is shown when the step failed. Not here: which steps there are.
+//! In: a program with arguments and environment. Out: an [`Outcome`], and what failed; the whole output is kept in
+//! `target/check/`, and its end is shown when the step failed. Not here: which steps there are.
 
 use std::fmt;
 use std::fs;
@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
+
+use crate::failures::Failure;
 
 /// What one step is.
 #[derive(Debug)]
@@ -61,9 +63,9 @@ impl Step {
         self
     }
 
-    pub(crate) fn run(&self, root: &Path) -> anyhow::Result<Outcome> {
+    pub(crate) fn run(&self, root: &Path) -> anyhow::Result<(Outcome, Vec<Failure>)> {
         if let Some(missing) = self.needs.iter().find(|program| !is_installed(program)) {
-            return Ok(Outcome::Skipped(format!("{missing} is not installed")));
+            return Ok((Outcome::Skipped(format!("{missing} is not installed")), Vec::new()));
         }
         let mut counted = Counts::default();
         for (at, invocation) in self.commands.iter().enumerate() {
@@ -81,10 +83,12 @@ impl Step {
             if !good {
                 println!("{}", end_of(&output));
                 println!("{invocation} failed; all of its output is in {}", log.display());
-                return Ok(Outcome::Ran { passed: counted.passed, failed: counted.failed.max(1) });
+                let failed = counted.failed.max(1);
+                let outcome = Outcome::Ran { passed: counted.passed, failed };
+                return Ok((outcome, invocation.failures(&output)));
             }
         }
-        Ok(Outcome::Ran { passed: counted.passed.max(1), failed: 0 })
+        Ok((Outcome::Ran { passed: counted.passed.max(1), failed: 0 }, Vec::new()))
     }
 }
 
@@ -109,6 +113,15 @@ impl Invocation {
     pub(crate) fn must_fail_a_test(mut self) -> Self {
         self.expect = Expect::FailedTest;
         self
+    }
+
+    /// Why it is not good.
+    fn failures(&self, output: &str) -> Vec<Failure> {
+        let tests = match self.expect {
+            Expect::Success => Failure::of_tests(output),
+            Expect::FailedTest => Vec::new(),
+        };
+        if tests.is_empty() { vec![Failure::of_command(self.to_string(), output)] } else { tests }
     }
 
     fn run(&self, root: &Path, log: &Path) -> anyhow::Result<(bool, String)> {
@@ -193,6 +206,10 @@ mod tests {
     use super::*;
 
     fn run(commands: Vec<Invocation>) -> Outcome {
+        run_and_tell(commands).0
+    }
+
+    fn run_and_tell(commands: Vec<Invocation>) -> (Outcome, Vec<Failure>) {
         let name = format!("self-test-{:?}", std::thread::current().id());
         Step::new(name, "", commands).run(&root().unwrap()).unwrap()
     }
@@ -237,7 +254,20 @@ mod tests {
         let invocation = shell("test \"$HEADWATER_TRY\" = 1").env("HEADWATER_TRY", "1");
         assert_eq!(run(vec![invocation]), Outcome::Ran { passed: 1, failed: 0 });
         let step = Step::new("self-test-needs", "", vec![]).needs(&["no-such-program"]);
-        assert!(matches!(step.run(Path::new(".")).unwrap(), Outcome::Skipped(_)));
+        assert!(matches!(step.run(Path::new(".")).unwrap(), (Outcome::Skipped(_), _)));
+    }
+
+    #[test]
+    fn what_failed_is_told_by_its_name() {
+        let names = |commands| -> Vec<String> {
+            run_and_tell(commands).1.into_iter().map(|failure| failure.name).collect()
+        };
+        let two = shell(&format!("echo 'test one ... FAILED'; echo 'test two ... FAILED'; {BAD}"));
+        assert_eq!(names(vec![shell(GOOD), two]), ["one", "two"]);
+        assert_eq!(names(vec![shell("false")]), ["sh -c false"], "no test failed, but it did");
+        let good = shell(GOOD).must_fail_a_test();
+        assert_eq!(names(vec![good]), [format!("sh -c {GOOD}")]);
+        assert!(names(vec![shell(GOOD), shell("true")]).is_empty());
     }
 
     #[test]
