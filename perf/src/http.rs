@@ -3,7 +3,7 @@
 //! In: an address and a path. Out: bodies, and sockets that speak WebSocket. Deliberately absent:
 //! keep-alive, redirects, chunked bodies (every request asks for `Connection: close`).
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -117,7 +117,7 @@ impl KeptAlive {
         let mut answer = Vec::new();
         let mut bytes = [0; 16_384];
         loop {
-            let read = self.stream.read(&mut bytes)?;
+            let read = read_some(&mut self.stream, &mut bytes)?;
             ensure!(read > 0 && answer.len() <= ANSWER_BYTES_MAX, "no end of the answer");
             answer.extend_from_slice(&bytes[..read]);
             let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
@@ -211,7 +211,7 @@ fn upgrade_answer(mut stream: &TcpStream) -> Result<String> {
     let mut answer = Vec::with_capacity(512);
     let mut bytes = [0; 1024];
     loop {
-        let read = stream.read(&mut bytes)?;
+        let read = read_some(&mut stream, &mut bytes)?;
         ensure!(read > 0, "the server closed the connection");
         answer.extend_from_slice(&bytes[..read]);
         if let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -220,6 +220,17 @@ fn upgrade_answer(mut stream: &TcpStream) -> Result<String> {
             return Ok(String::from_utf8_lossy(&answer).into_owned());
         }
         ensure!(answer.len() < 16_384, "no end of headers in 16 KiB");
+    }
+}
+
+/// What is there, or comes. A read with a timeout is interrupted also when this process was only stopped and
+/// went on (signal(7)).
+pub(crate) fn read_some(from: &mut impl io::Read, bytes: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match from.read(bytes) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            other => return other,
+        }
     }
 }
 
@@ -235,10 +246,9 @@ fn exchange(address: SocketAddr, request: &str) -> Result<String> {
     let deadline = Instant::now() + TIMEOUT;
     let mut bytes = [0; 16_384];
     loop {
-        match stream.read(&mut bytes) {
+        match read_some(&mut stream, &mut bytes) {
             Ok(0) => break,
             Ok(read) => answer.extend_from_slice(&bytes[..read]),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             // A reset after a whole answer is the server's way of closing, not ours to judge.
             Err(error) if error.kind() == ErrorKind::ConnectionReset && !answer.is_empty() => break,
             Err(error) => return Err(error.into()),
@@ -261,3 +271,28 @@ const ANSWER_BYTES_MAX: usize = 4 << 20;
 const READY_ATTEMPTS: u32 = 600;
 const READY_PAUSE: Duration = Duration::from_millis(50);
 const BATCH: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, ErrorKind, Read};
+
+    use super::read_some;
+
+    /// Gives what it holds, the last first.
+    struct Scripted(Vec<io::Result<usize>>);
+
+    impl Read for Scripted {
+        fn read(&mut self, _bytes: &mut [u8]) -> io::Result<usize> {
+            self.0.pop().unwrap_or(Ok(0))
+        }
+    }
+
+    #[test]
+    fn who_was_stopped_reads_on() {
+        let interrupted = || Err(ErrorKind::Interrupted.into());
+        let mut script = Scripted(vec![Ok(7), interrupted(), interrupted()]);
+        assert_eq!(read_some(&mut script, &mut []).unwrap(), 7);
+        let mut script = Scripted(vec![Ok(7), Err(ErrorKind::WouldBlock.into())]);
+        assert!(read_some(&mut script, &mut []).is_err(), "its time is over");
+    }
+}

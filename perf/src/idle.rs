@@ -5,7 +5,6 @@
 //! must reach every connection. The base is there so that what is paid once, on the first
 //! connections, is not divided among the rest.
 
-use std::io::Read as _;
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::thread::sleep;
@@ -223,7 +222,7 @@ fn read_publication(mut socket: &TcpStream, patience: Duration) -> Result<()> {
             }
             bytes.drain(..frame.length);
         }
-        let read = socket.read(&mut piece).context("no publication")?;
+        let read = http::read_some(&mut socket, &mut piece).context("no publication")?;
         ensure!(read > 0, "the server closed it");
         bytes.extend_from_slice(&piece[..read]);
     }

@@ -340,7 +340,8 @@ impl Publisher {
             let (mut bytes, mut kept) = ([0; 4096], Vec::new());
             let mut answers = 0;
             while answers < expected {
-                let read = stream.read(&mut bytes).context("the answer to a publication")?;
+                let read =
+                    http::read_some(stream, &mut bytes).context("the answer to a publication")?;
                 ensure!(read > 0, "a publisher's connection was closed");
                 kept.extend_from_slice(&bytes[..read]);
                 answers = kept.windows(SUCCESS.len()).filter(|some| *some == SUCCESS).count();
