@@ -17,7 +17,7 @@ use crate::held::{Crowd, Said};
 use crate::http::{self, Upgrade};
 use crate::load::{Expected, Load, Pattern, Plan, UNLIMITED};
 use crate::measure::Latency;
-use crate::process::{self, Launch};
+use crate::process::Launch;
 use crate::record::{self, Surroundings};
 use crate::servers::Message;
 use crate::{frames, quiet};
@@ -99,10 +99,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let server = Headwater::start_as(&places.headwater, setup, &Launch::on(cpu))?;
     let address = server.address;
     let (events, heard) = mpsc::channel();
-    let (owned, client) = (options.clone(), places.client_cpu());
+    let owned = options.clone();
     let thread = std::thread::spawn(move || -> Result<Watched> {
-        process::pin(client)?;
-        process::yield_to_everybody()?;
+        owned.places.join_crowd()?;
         clients(&owned, address, &events)
     });
     let started = Instant::now();

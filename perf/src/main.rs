@@ -129,15 +129,30 @@ pub(crate) struct Places {
     /// Core of the load client.
     #[arg(long, default_value_t = 1)]
     client_cpu: usize,
+    /// Nobody has a core of his own, and crowds yield to nobody: what is counted comes out also beside
+    /// programs that keep those cores busy. Times then say nothing.
+    #[arg(long)]
+    anywhere: bool,
 }
 
 impl Places {
     pub(crate) fn server_cpu(&self) -> Option<usize> {
-        several_cores().then_some(self.server_cpu)
+        self.has_cores().then_some(self.server_cpu)
     }
 
     pub(crate) fn client_cpu(&self) -> Option<usize> {
-        several_cores().then_some(self.client_cpu)
+        self.has_cores().then_some(self.client_cpu)
+    }
+
+    /// Makes the calling thread one of a crowd's: on the client's core, and only when nobody else wants
+    /// that, so that what is watched beside the crowd is not late because of the client.
+    pub(crate) fn join_crowd(&self) -> Result<()> {
+        process::pin(self.client_cpu())?;
+        if self.anywhere { Ok(()) } else { process::yield_to_everybody() }
+    }
+
+    fn has_cores(&self) -> bool {
+        !self.anywhere && several_cores()
     }
 }
 
@@ -151,7 +166,7 @@ fn default_binary() -> PathBuf {
 impl Places {
     pub(crate) fn example() -> Self {
         let (headwater, results) = ("headwater".into(), "results".into());
-        Self { headwater, results, server_cpu: 0, client_cpu: 1 }
+        Self { headwater, results, server_cpu: 0, client_cpu: 1, anywhere: false }
     }
 }
 

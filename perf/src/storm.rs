@@ -20,7 +20,7 @@ use crate::held::{Crowd, Openings, Said};
 use crate::http::{self, Upgrade};
 use crate::load::{Expected, Load, Pattern, Plan, UNLIMITED};
 use crate::measure::Latency;
-use crate::process::{self, Launch};
+use crate::process::Launch;
 use crate::record::{self, Surroundings};
 use crate::servers::Message;
 use crate::{frames, quiet};
@@ -106,10 +106,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let (events, heard) = mpsc::channel();
     let (go, told_to_go) = mpsc::channel();
     let address = server.address;
-    let (owned, client) = (options.clone(), places.client_cpu());
+    let owned = options.clone();
     let thread = std::thread::spawn(move || -> Result<Back> {
-        process::pin(client)?;
-        process::yield_to_everybody()?;
+        owned.places.join_crowd()?;
         clients(&owned, address, &events, &told_to_go)
     });
     let started = Instant::now();

@@ -24,7 +24,7 @@ use crate::load::{Load, Pattern, Plan, UNLIMITED};
 use crate::measure::{self, Costs, Times};
 use crate::pairs::{Pairs, Setting, Which};
 use crate::peers::Role;
-use crate::process::{self, Launch};
+use crate::process::Launch;
 use crate::record::{self, Surroundings};
 use crate::servers::{Message, Program};
 use crate::statistics::Summary;
@@ -173,8 +173,7 @@ impl Running {
         let stopped = Arc::<AtomicBool>::default();
         let (for_thread, options) = (Arc::clone(&stopped), options.clone());
         let thread = std::thread::spawn(move || {
-            process::pin(options.places.client_cpu())?;
-            process::yield_to_everybody()?;
+            options.places.join_crowd()?;
             storms(&options, server, &for_thread, &ready)
         });
         let this = Self { stopped, thread: Some(thread) };
