@@ -6,7 +6,7 @@
 //!
 //! **Which shard.** A connection asks twice for the metrics before it becomes a WebSocket: the shard whose count of
 //! requests grew is its own. A channel is at home where a POST goes without mail. Connections on the wrong shard are
-//! closed again.
+//! closed again. Each run has a channel of its own, so that what the last one left on its way goes to nobody.
 //!
 //! With two cores each shard has one and the client takes what it needs of both: while one publication is under way
 //! that is a core that waits anyway; at a load the client's work is part of the latency, on every way alike.
@@ -169,7 +169,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     for round in 0..options.rounds as usize {
         let server = Headwater::start(&options.places.headwater, 2, &Launch::default())?;
         let mut lab = Lab { server, connections: 0, options };
-        let homes = lab.find_homes()?;
+        let homes = lab.find_homes(SHARDS * SHARDS * paces.len())?;
+        let mut taken = [0; SHARDS];
         for turn in 0..SHARDS * SHARDS * SHARDS {
             // Each round begins with another one.
             let number = (turn + 3 * round) % (SHARDS * SHARDS * SHARDS);
@@ -177,8 +178,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 [1, SHARDS, SHARDS * SHARDS].map(|unit| number / unit % SHARDS);
             let place = Place { publisher, home, subscribers };
             for pace in &mut paces {
-                let run =
-                    lab.once(place, &homes[home], pace).with_context(|| pace.label.clone())?;
+                let channel = &homes[home][taken[home]];
+                taken[home] += 1;
+                let run = lab.once(place, channel, pace).with_context(|| pace.label.clone())?;
                 eprintln!("  {:26} {:30} {}", Way::of(place).name(), pace.label, run.costs);
                 pace.runs.push(run);
             }
@@ -242,21 +244,21 @@ impl Lab<'_> {
         self.connect(shard)?.upgrade(Upgrade::to(path))
     }
 
-    /// For each shard a channel that is at home there.
-    fn find_homes(&mut self) -> Result<Vec<String>> {
-        let mut homes = vec![String::new(); SHARDS];
+    /// For each shard so many channels that are at home there.
+    fn find_homes(&mut self, count: usize) -> Result<Vec<Vec<String>>> {
+        let mut homes = vec![Vec::new(); SHARDS];
         let mut connection = self.connect(0)?;
         let mail = |connection: &mut KeptAlive| -> Result<u64> {
             let text = connection.get(headwater::METRICS_PATH)?;
             by_shard(&text, headwater::MAIL).first().copied().context("no count of mail")
         };
-        for number in 0..ATTEMPTS_MAX {
+        for number in 0..ATTEMPTS_MAX * count {
             let channel = format!("mesh-{number}");
             let before = mail(&mut connection)?;
             connection.post(&headwater::publish_path(&channel), "whose is it")?;
             let home = usize::from(mail(&mut connection)? > before);
-            homes[home] = channel;
-            if homes.iter().all(|home| !home.is_empty()) {
+            homes[home].push(channel);
+            if homes.iter().all(|home| home.len() >= count) {
                 return Ok(homes);
             }
         }
@@ -270,6 +272,8 @@ impl Lab<'_> {
         for _ in 0..pace.subscribers {
             sockets.push(self.websocket(place.subscribers, &headwater::channel_path(channel))?);
         }
+        // Before the first publication, so that of all but the last one the mail is counted too.
+        let before = self.counts()?;
         let load = Load::start(Plan {
             sockets,
             pattern: Pattern::Broadcast { rate: pace.rate },
@@ -278,7 +282,6 @@ impl Lab<'_> {
             cpu: None,
             allowed: UNLIMITED,
         });
-        let before = self.counts()?;
         let (child, counters) = (&self.server.child, || self.server.counters());
         let costs = measure::costs(child, counters, load, &self.options.times)?;
         let after = self.counts()?;
