@@ -131,7 +131,7 @@ pub(crate) fn costs(
 }
 
 /// For every connection to be answered once.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Seconds that neither the server nor this process used.
 fn foreign_time(family: &Family) -> Result<f64> {

@@ -393,6 +393,6 @@ const WARM_UP: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(50);
 const TURN: Duration = Duration::from_millis(5);
 /// For what is still on its way when all are back.
-const SETTLED: Duration = Duration::from_secs(20);
+const SETTLED: Duration = Duration::from_secs(60);
 /// Of buffers and tables that a server has whatever its size.
 const SLACK_BYTES: u64 = 32 << 20;

@@ -12,13 +12,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::claims::{self, Claim, Verdict};
-use crate::held::{Crowd, Said};
+use crate::held::{Crowd, Openings, Said};
 use crate::http::{self, Upgrade};
 use crate::load::{Load, Pattern, Plan, UNLIMITED};
 use crate::measure::{self, Costs, Times};
@@ -177,7 +177,8 @@ impl Running {
             storms(&options, server, &for_thread, &ready)
         });
         let this = Self { stopped, thread: Some(thread) };
-        if blows.recv_timeout(PATIENCE).is_err() {
+        // Two crowds come.
+        if blows.recv_timeout(PATIENCE * 3).is_err() {
             this.stop()?;
             bail!("the storms do not begin");
         }
@@ -230,8 +231,15 @@ fn storms(
     let good = u64::from(readers - stalled);
     coming.want(LAST_CLIENTS..LAST_CLIENTS + reconnecting);
     coming.complete(PATIENCE, |_, _| {})?;
+    // From now on they come back.
+    coming.openings = Openings::default();
     ready.send(()).context("nobody waits for it")?;
-    while !stopped.load(Ordering::Relaxed) {
+    let started = Instant::now();
+    // However slow the machine is, all readers get something and somebody comes back.
+    let is_calm = |seen: &Storms, coming: &Crowd| {
+        (seen.deliveries < good || coming.openings.opened == 0) && started.elapsed() < PATIENCE
+    };
+    while !stopped.load(Ordering::Relaxed) || is_calm(&seen, &coming) {
         if coming.is_complete() {
             coming.cut()?;
             coming.want(LAST_CLIENTS..LAST_CLIENTS + reconnecting);
@@ -321,4 +329,4 @@ const AHEAD: u64 = 16;
 const FIRST_CLIENT: u32 = 4_000;
 const LAST_CLIENTS: u32 = 20_000;
 const PER_CHANNEL: u32 = 100;
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
