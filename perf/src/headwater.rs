@@ -31,6 +31,8 @@ pub(crate) fn publisher_path(channel: &str) -> String {
 pub(crate) fn publish_path(channel: &str) -> String {
     format!("/pub/{channel}")
 }
+/// The clients share their cores, also with programs that are not ours.
+const IDLE_MS_MIN: u32 = 60_000;
 const READY_PATH: &str = "/readyz";
 pub(crate) const METRICS_PATH: &str = "/metrics";
 
@@ -65,6 +67,12 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
+    /// Pinged so often; a client that was held up for a while is not silent yet.
+    pub(crate) fn with_pings(shards: u32, ping_interval_ms: u32) -> Self {
+        let idle_timeout_ms = ping_interval_ms.saturating_mul(3).max(IDLE_MS_MIN);
+        Self { shards, ping_interval_ms, idle_timeout_ms, batch_window_ms: 0 }
+    }
+
     pub(crate) fn without_pings(shards: u32) -> Self {
         Self { shards, ping_interval_ms: 600_000, idle_timeout_ms: 1_200_000, batch_window_ms: 0 }
     }

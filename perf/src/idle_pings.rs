@@ -1,8 +1,10 @@
 //! Scenario `idle-pings`: what it costs to ping a crowd that is silent.
 //!
 //! In: how many connections, how often they are pinged. Out: CPU of the server, per ping and per
-//! connection and second; how evenly pings are spread, from the clients' sight; whether those who speak
-//! are spared; allocations; and how late a quiet channel is meanwhile. Clients answer every ping.
+//! connection and second; how evenly pings are spread, from the clients' sight; whether all who are silent
+//! are pinged and those who speak are spared; allocations; and how late a quiet channel is meanwhile.
+//! Clients answer every ping. Who was to speak and could not, because the machine held this program up, is
+//! silent like others.
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -39,7 +41,7 @@ pub(crate) struct Options {
     /// How often they do.
     #[arg(long, default_value_t = 10.0)]
     speak_seconds: f64,
-    /// Rounds of pings that are watched, after a first one.
+    /// Rounds of pings that are watched, after a first one; longer, until all who are silent were pinged.
     #[arg(long, default_value_t = 2.0)]
     rounds: f64,
     /// How many are on their way at one time while they connect.
@@ -61,8 +63,12 @@ pub(crate) struct IdlePings {
     connect_seconds: f64,
     seconds: f64,
     pings: u64,
-    /// Of those who speak.
+    /// Who never speaks, and who of them was pinged.
+    silent: u64,
+    pinged: u64,
+    /// Of those who had just spoken, and of those who were late to.
     pings_of_speakers: u64,
+    pings_of_late_speakers: u64,
     spoken: u64,
     lost: u64,
     server_cores: f64,
@@ -79,7 +85,11 @@ struct Pinged {
     since: Instant,
     /// By 100 ms.
     slices: Vec<u64>,
+    /// Of the clients, by number.
+    who: Vec<bool>,
+    silent: u64,
     of_speakers: u64,
+    of_late_speakers: u64,
     lost: u64,
 }
 
@@ -93,9 +103,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     // In that range.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
     let ping_interval_ms = ping_interval_ms as u32;
-    let idle_timeout_ms = ping_interval_ms * 3;
-    let setup =
-        Setup { shards: options.shards, ping_interval_ms, idle_timeout_ms, batch_window_ms: 0 };
+    let setup = Setup::with_pings(options.shards, ping_interval_ms);
     let server = Headwater::start_as(&places.headwater, setup, &Launch::on(cpu))?;
     let address = server.address;
     let (events, heard) = mpsc::channel();
@@ -141,7 +149,10 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         connect_seconds,
         seconds,
         pings,
+        silent: u64::from(options.silent()),
+        pinged: pinged.silent,
         pings_of_speakers: pinged.of_speakers,
+        pings_of_late_speakers: pinged.of_late_speakers,
         spoken,
         lost: pinged.lost,
         server_cores: cpu_time.as_secs_f64() / seconds,
@@ -171,12 +182,13 @@ fn clients(options: &Options, server: SocketAddr, events: &mpsc::Sender<()>) -> 
         let path = headwater::channel_path(&format!("idle-{}", client / PER_CHANNEL));
         http::upgrade_request(server, Upgrade::to(&path))
     })?;
-    let mut pinged = Pinged::default();
+    let mut pinged = Pinged::of(options.count);
     let mut talk = Talk::new(options);
-    let share = options.speaking_percent;
     let mut watch = |crowd: &mut Crowd, pinged: &mut Pinged| -> Result<u32> {
-        let speaks = |client: u32| client % 100 < share;
-        crowd.turn(TURN, |client, said| pinged.hear(&said, speaks(client)))?;
+        let speaks = |client: u32| options.speaks(client);
+        crowd.turn(TURN, |client, said| {
+            pinged.hear(client, &said, speaks(client).then(|| talk.is_late(client)));
+        })?;
         talk.go(crowd, speaks)
     };
     let started = Instant::now();
@@ -193,23 +205,44 @@ fn clients(options: &Options, server: SocketAddr, events: &mpsc::Sender<()>) -> 
         watch(&mut crowd, &mut pinged)?;
     }
     events.send(()).context("nobody listens")?;
-    let mut pinged = Pinged { lost: pinged.lost, ..Pinged::default() };
+    let mut pinged = Pinged { lost: pinged.lost, ..Pinged::of(options.count) };
     let mut spoken = 0;
     let until = Instant::now() + round.mul_f64(options.rounds);
-    while Instant::now() < until {
+    let is_due = |pinged: &Pinged| pinged.silent < options.silent().into() && pinged.lost == 0;
+    while Instant::now() < until || is_due(&pinged) && until.elapsed() < round + LATE {
         spoken += u64::from(watch(&mut crowd, &mut pinged)?);
     }
     Ok(Watched { pinged, spoken, connect_seconds })
 }
 
-impl Default for Pinged {
-    fn default() -> Self {
-        Self { since: Instant::now(), slices: Vec::new(), of_speakers: 0, lost: 0 }
+impl Options {
+    fn speaks(&self, client: u32) -> bool {
+        client % 100 < self.speaking_percent
+    }
+
+    /// How many never speak.
+    fn silent(&self) -> u32 {
+        let rest = self.count % 100;
+        self.count - self.count / 100 * self.speaking_percent - rest.min(self.speaking_percent)
     }
 }
 
 impl Pinged {
-    fn hear(&mut self, said: &Said<'_>, speaks: bool) {
+    /// Nobody yet.
+    fn of(count: u32) -> Self {
+        Self {
+            since: Instant::now(),
+            slices: Vec::new(),
+            who: vec![false; count as usize],
+            silent: 0,
+            of_speakers: 0,
+            of_late_speakers: 0,
+            lost: 0,
+        }
+    }
+
+    /// `late`: of one who speaks, whether he was late to.
+    fn hear(&mut self, client: u32, said: &Said<'_>, late: Option<bool>) {
         match said {
             Said::Frame(frame) if frame.opcode == frames::PING => {
                 let slice = self.since.elapsed().as_millis() / 100;
@@ -218,7 +251,13 @@ impl Pinged {
                     self.slices.resize(slice + 1, 0);
                 }
                 self.slices[slice] += 1;
-                self.of_speakers += u64::from(speaks);
+                let who = &mut self.who[(client - FIRST_CLIENT) as usize];
+                match late {
+                    Some(true) => self.of_late_speakers += 1,
+                    Some(false) => self.of_speakers += 1,
+                    None => self.silent += u64::from(!*who),
+                }
+                *who = true;
             }
             Said::Frame(_) => {}
             Said::Lost(_) => self.lost += 1,
@@ -231,12 +270,25 @@ struct Talk {
     every: Duration,
     next: Instant,
     part: u32,
+    /// Of each part, when it spoke last, and how long it had been silent then.
+    spoke: Vec<(Instant, Duration)>,
+    /// Who is silent for so long is late.
+    late: Duration,
 }
 
 impl Talk {
     fn new(options: &Options) -> Self {
         let every = Duration::from_secs_f64(options.speak_seconds / f64::from(PARTS));
-        Self { every, next: Instant::now(), part: 0 }
+        let now = Instant::now();
+        let spoke = vec![(now, Duration::ZERO); PARTS as usize];
+        let late = Duration::from_secs_f64(options.ping_seconds / 2.0);
+        Self { every, next: now, part: 0, spoke, late }
+    }
+
+    /// Whether a client was so long silent, now or before it spoke last, that a ping is no wonder.
+    fn is_late(&self, client: u32) -> bool {
+        let (spoke, silence) = self.spoke[(client / 100 % PARTS) as usize];
+        spoke.elapsed().max(silence) > self.late
     }
 
     /// Says how many spoke now.
@@ -247,6 +299,8 @@ impl Talk {
         self.next += self.every;
         let part = self.part;
         self.part = (part + 1) % PARTS;
+        let spoke = &mut self.spoke[part as usize];
+        *spoke = (Instant::now(), spoke.0.elapsed());
         // A pong that nobody asked for (RFC 6455 5.5.3): a sign of life that is no publication.
         let sign = frames::client_pong(b"");
         crowd.say(&sign, |client| speaks(client) && client / 100 % PARTS == part)
@@ -282,13 +336,17 @@ impl IdlePings {
         let claim = |what: &str, holds: bool, measured: String| {
             Claim::new(what, &cell, Verdict::of(holds), measured)
         };
-        let Self { pings_of_speakers, spoken, lost, busiest, mean, .. } = self;
+        let Self { silent, pinged, pings_of_speakers, spoken, lost, busiest, mean, .. } = self;
+        let late_speakers = self.pings_of_late_speakers;
         let late = quiet::bound(0.0);
         let p999 = self.quiet_us.p999;
         vec![
             claim("who speaks is not pinged", *pings_of_speakers == 0, {
-                format!("{pings_of_speakers} pings of those who spoke {spoken} times")
+                format!(
+                    "{pings_of_speakers} pings of those who spoke {spoken} times, {late_speakers} of those late to"
+                )
             }),
+            claim("who is silent is pinged", pinged == silent, format!("{pinged} of {silent}")),
             claim("everybody stays", *lost == 0, format!("{lost} lost")),
             claim(
                 "pings are spread",
@@ -357,6 +415,8 @@ const PER_CHANNEL: u32 = 1_000;
 const PARTS: u32 = 100;
 const TURN: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(600);
+/// A machine that is busy with others brings pings later than they are due.
+const LATE: Duration = Duration::from_secs(30);
 /// Fewer are those of turns and of questions, not of pings.
 const ALLOCATIONS_MAX: f64 = 0.1;
 /// They are as evenly spread as the connections came.

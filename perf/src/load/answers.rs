@@ -1,7 +1,7 @@
 //! What must come back, and how far a connection is with it.
 //!
 //! In: received bytes in pieces of any size. Out: how many messages they complete. Every byte of a
-//! known answer is compared. Compressed answers are told apart by their frame headers (RFC 6455 5.2);
+//! known answer is compared; a ping between two is none of them (RFC 6455 5.5.2), and is not answered. Compressed answers are told apart by their frame headers (RFC 6455 5.2);
 //! one connection keeps them and inflates each.
 
 use crate::frames;
@@ -33,6 +33,8 @@ impl Expected {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Progress {
     received: usize,
+    /// The first of the two bytes of a ping was received.
+    in_ping: bool,
     /// Of a frame whose header was seen: its bytes in all.
     frame: usize,
     header: [u8; frames::HEADER_BYTES_MAX],
@@ -41,7 +43,7 @@ pub(super) struct Progress {
 impl Progress {
     /// Whether nothing of a next answer is there.
     pub(super) fn is_at_start(&self) -> bool {
-        self.received == 0
+        self.received == 0 && !self.in_ping
     }
 
     /// Takes `bytes`; the messages that they complete.
@@ -60,6 +62,14 @@ impl Progress {
     fn compare(&mut self, due: &[u8], mut bytes: &[u8]) -> Result<u32, String> {
         let mut complete = 0;
         while !bytes.is_empty() {
+            if self.received == 0 && (self.in_ping || bytes[0] == PING[0] && due[0] != PING[0]) {
+                if bytes[0] != PING[usize::from(self.in_ping)] {
+                    return Err(format!("a ping with a payload: {:02x?}", bytes[0]));
+                }
+                self.in_ping = !self.in_ping;
+                bytes = &bytes[1..];
+                continue;
+            }
             let length = bytes.len().min(due.len() - self.received);
             let (now, rest) = bytes.split_at(length);
             if now != &due[self.received..self.received + length] {
@@ -138,9 +148,12 @@ impl Checker {
     }
 }
 
+/// As the server's are.
+const PING: [u8; 2] = [0x80 | frames::PING, 0];
+
 #[cfg(test)]
 mod tests {
-    use super::{Checker, Expected, Progress};
+    use super::{Checker, Expected, PING, Progress};
     use crate::frames;
 
     #[test]
@@ -159,6 +172,24 @@ mod tests {
         assert!(progress.take(&Expected::Bytes(due.clone()), &due[1..]).is_err());
         let three = due.repeat(3);
         assert_eq!(Progress::default().take(&Expected::Bytes(due), &three), Ok(3));
+    }
+
+    #[test]
+    fn pings_come_between_answers_and_nowhere_else() {
+        let answer = frames::server_text(b"yes");
+        let due = Expected::Bytes(answer.clone());
+        let bytes = [&PING[..], &answer, &PING, &PING, &answer, &PING].concat();
+        for step in 1..=bytes.len() {
+            let mut progress = Progress::default();
+            let pieces = bytes.chunks(step);
+            let counted: u32 = pieces.map(|piece| progress.take(&due, piece).unwrap()).sum();
+            assert_eq!((counted, progress.is_at_start()), (2, true), "in pieces of {step}");
+        }
+        let within = [&answer[..2], &PING, &answer[2..]].concat();
+        assert!(Progress::default().take(&due, &within).is_err());
+        assert!(Progress::default().take(&due, &[PING[0], 1, 0]).is_err(), "with a payload");
+        let like_it = Expected::Bytes(vec![PING[0], 7]);
+        assert_eq!(Progress::default().take(&like_it, &[PING[0], 7]), Ok(1));
     }
 
     #[test]
