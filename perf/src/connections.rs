@@ -4,12 +4,18 @@
 //! In: counts and times. Out: connections held, connect rate, user and kernel memory of each, CPU while
 //! they are idle, how long the publication took; and which limit ended it if it ended early. The clients
 //! are on the same machine, so memory of the kernel and CPU are those of both ends.
+//!
+//! **First reading.** What a server keeps for many that come in one turn it has from the first time on, and when that
+//! is depends on who else wanted the cores. So it is stopped before the last of the first connections, and finds them
+//! all at once: what it grows by behind that is the connections' own.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::headwater::{self, Headwater, Setup};
@@ -33,7 +39,8 @@ pub(crate) struct Options {
     /// How many of them are on the channel of the publication; the others are on channels of a thousand.
     #[arg(long, default_value_t = 100_000)]
     crowd: u32,
-    /// How long they are held.
+    /// How long they are held; if that is longer than between two pings, until they had as many pings as they
+    /// are, whatever the machine is busy with.
     #[arg(long, default_value_t = 300.0)]
     hold_seconds: f64,
     /// Between two pings of a connection.
@@ -155,13 +162,7 @@ impl Clients {
 pub(crate) fn run(options: &Options) -> Result<bool> {
     ensure!(options.base < options.count, "--base must be below --count");
     let surroundings = Surroundings::look();
-    let ping_interval_ms = options.ping_seconds.saturating_mul(1000);
-    let setup = Setup {
-        shards: options.shards,
-        ping_interval_ms,
-        idle_timeout_ms: ping_interval_ms.saturating_mul(3),
-        batch_window_ms: 0,
-    };
+    let setup = Setup::with_pings(options.shards, options.ping_seconds.saturating_mul(1000));
     let server = Headwater::start_as(&options.places.headwater, setup, &Launch::default())?;
     let mut clients = Clients {
         parked: Parked::new(PER_RING)?,
@@ -172,10 +173,12 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         crowd: options.crowd.min(options.count),
     };
     let started = Instant::now();
-    open(&server, &mut clients, options, options.base)
+    let few = options.base.saturating_sub(CROWDED);
+    open(&server, &mut clients, options, few, Coming::OneByOne)
+        .or_else(|| open(&server, &mut clients, options, options.base, Coming::AtOnce))
         .map_or(Ok(()), |why| Err(anyhow::anyhow!("even the first ones failed: {why}")))?;
     let base = settled(&server, &mut clients)?;
-    let ended_by = open(&server, &mut clients, options, options.count);
+    let ended_by = open(&server, &mut clients, options, options.count, Coming::OneByOne);
     let connect_seconds = started.elapsed().as_secs_f64();
     let full = settled(&server, &mut clients)?;
     println!("{} connections in {connect_seconds:.1} s", full.connections);
@@ -184,6 +187,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         (server.child.family()?.cpu_time()?, process::machine_busy_time()?, clients.pings);
     let holding = Instant::now();
     clients.idle(Duration::from_secs_f64(options.hold_seconds))?;
+    if options.hold_seconds > f64::from(options.ping_seconds) {
+        while clients.pings - pings < u64::from(full.connections) && holding.elapsed() < PATIENCE {
+            clients.turn(TURN)?;
+        }
+    }
     let hold_seconds = holding.elapsed().as_secs_f64();
     let cores = |time: Duration| time.as_secs_f64() / hold_seconds;
     let idle_server_cores = cores(server.child.family()?.cpu_time()?.saturating_sub(cpu));
@@ -274,6 +282,7 @@ fn open(
     clients: &mut Clients,
     options: &Options,
     count: u32,
+    coming: Coming,
 ) -> Option<String> {
     while clients.parked.count() < count {
         let first = clients.parked.count();
@@ -287,7 +296,7 @@ fn open(
         let share = (end.min(count) - first).min(PER_CHANNEL);
         let path = headwater::channel_path(&channel);
         let upgrade = Upgrade { path: &path, deflate: options.deflate };
-        if let Err(error) = open_some(server, clients, upgrade, first, share) {
+        if let Err(error) = open_some(server, clients, upgrade, first, share, coming) {
             return Some(format!("{error:#}"));
         }
         if (first / PROGRESS) != (first + share) / PROGRESS {
@@ -312,11 +321,45 @@ fn open_some(
     upgrade: Upgrade<'_>,
     first: u32,
     count: u32,
+    coming: Coming,
 ) -> Result<()> {
-    let sockets = http::open_websockets(server.address, upgrade, first as usize, count as usize)?;
+    let (first, count) = (first as usize, count as usize);
+    let sockets = match coming {
+        Coming::OneByOne => http::open_websockets(server.address, upgrade, first, count)?,
+        Coming::AtOnce => open_at_once(server, upgrade, first, count)?,
+    };
     clients.parked.add(sockets).context("the client's rings")?;
     while clients.turn(Duration::ZERO)? {}
     Ok(())
+}
+
+/// As many as wait in a listen queue come to a server that was stopped meanwhile.
+fn open_at_once(
+    server: &Headwater,
+    upgrade: Upgrade<'_>,
+    first: usize,
+    count: usize,
+) -> Result<Vec<TcpStream>> {
+    let mut open = Vec::with_capacity(count);
+    while open.len() < count {
+        let (start, share) = (first + open.len(), http::BATCH.min(count - open.len()));
+        server.child.signal(Signal::STOP)?;
+        let asked = http::ask_websockets(server.address, start, share, &|_| upgrade);
+        server.child.signal(Signal::CONT)?;
+        let asked = asked?;
+        http::accept_websockets(&asked, start, &|_| upgrade)?;
+        open.extend(asked);
+    }
+    Ok(open)
+}
+
+/// How connections come.
+#[derive(Debug, Clone, Copy)]
+enum Coming {
+    /// As fast as the server takes them.
+    OneByOne,
+    /// Many before the server sees the first.
+    AtOnce,
 }
 
 /// Memory when the server's no longer changes, or after a while anyway.
@@ -356,6 +399,8 @@ fn parse_meminfo(text: &str) -> BTreeMap<String, u64> {
 const CROWD: &str = "crowd";
 /// Too short to be compressed.
 const PUBLICATION: &str = "is everybody there";
+/// Of the first connections, those that come at once.
+const CROWDED: u32 = 1_000;
 /// Connections on each of the other channels; also opened between two looks at the pings.
 const PER_CHANNEL: u32 = 1000;
 /// Direct descriptors of one ring, below the 20,000 that a process may have on small machines.

@@ -183,21 +183,43 @@ pub(crate) fn open_websockets_to<'a>(
 ) -> Result<Vec<TcpStream>> {
     let mut open = Vec::with_capacity(count);
     while open.len() < count {
-        let start = open.len();
-        for index in start..count.min(start + BATCH) {
-            let mut stream = socket::connect(address, first + index)
-                .with_context(|| format!("connection {}", first + index))?;
-            stream.set_read_timeout(Some(TIMEOUT))?;
-            stream.write_all(&upgrade_request(address, upgrade(first + index)))?;
-            open.push(stream);
-        }
-        for (index, stream) in open.iter().enumerate().skip(start) {
-            upgrade(first + index)
-                .accept(stream)
-                .with_context(|| format!("upgrade of connection {}", first + index))?;
-        }
+        let (start, share) = (first + open.len(), BATCH.min(count - open.len()));
+        let asked = ask_websockets(address, start, share, &upgrade)?;
+        accept_websockets(&asked, start, &upgrade)?;
+        open.extend(asked);
     }
     Ok(open)
+}
+
+/// The first half of that: they connect and ask, and nobody has answered yet. At most [`BATCH`], which wait in the
+/// kernel if the server does not come to them.
+pub(crate) fn ask_websockets<'a>(
+    address: SocketAddr,
+    first: usize,
+    count: usize,
+    upgrade: &impl Fn(usize) -> Upgrade<'a>,
+) -> Result<Vec<TcpStream>> {
+    (first..first + count)
+        .map(|index| {
+            let mut stream =
+                socket::connect(address, index).with_context(|| format!("connection {index}"))?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
+            stream.write_all(&upgrade_request(address, upgrade(index)))?;
+            Ok(stream)
+        })
+        .collect()
+}
+
+/// The second half: they are answered.
+pub(crate) fn accept_websockets<'a>(
+    asked: &[TcpStream],
+    first: usize,
+    upgrade: &impl Fn(usize) -> Upgrade<'a>,
+) -> Result<()> {
+    for (index, stream) in (first..).zip(asked) {
+        upgrade(index).accept(stream).with_context(|| format!("upgrade of connection {index}"))?;
+    }
+    Ok(())
 }
 
 /// Opens `count` connections that speak nothing.
@@ -266,11 +288,11 @@ fn exchange(address: SocketAddr, request: &str) -> Result<String> {
 /// The example of RFC 6455 1.3: a fixed nonce makes the accept value a constant.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 const READY_ATTEMPTS: u32 = 600;
 const READY_PAUSE: Duration = Duration::from_millis(50);
-const BATCH: usize = 128;
+pub(crate) const BATCH: usize = 128;
 
 #[cfg(test)]
 mod tests {
