@@ -65,6 +65,8 @@ pub const MAIL_IN_A_ROW_MAX: usize = 64;
 pub const MAIL_PER_TURN: usize = 4096;
 /// Sinks visited by the fan-out in one turn.
 pub const SINKS_PER_TURN: usize = 1024;
+/// Pages of 2 MiB that a table asks for in a second; each is a copy of so much, in the turn.
+pub const HUGE_PAGES_A_SECOND: usize = 4;
 /// How long publications may gather before subscribers are sent them together.
 pub const BATCH_WINDOW_MS_MAX: u64 = 10_000;
 /// Sinks of one channel visited in a row while another has something to tell.

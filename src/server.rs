@@ -100,7 +100,7 @@ impl Server {
     pub fn start(config: &Config) -> Result<Self, ServerError> {
         check_kernel()?;
         // With huge pages an idle connection measured 559 bytes instead of 266.
-        if !crate::memory::pages::disable_huge_pages() {
+        if !crate::memory::pages::only_asked_huge_pages() {
             tracing::debug!("transparent huge pages stay on");
         }
         let shards = config.shards.or(cores()).min(u32::from(SHARDS_MAX)) as usize;

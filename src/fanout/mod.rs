@@ -497,6 +497,11 @@ impl Fanout {
         self.replicas.iter().map(|(_, replica)| (replica.name(), replica.subscriber_count()))
     }
 
+    /// Asks for at most `most` pages of 2 MiB for the table of subscriptions.
+    pub fn collapse(&mut self, most: usize) {
+        self.subscriptions.collapse(most);
+    }
+
     /// Subscriptions on this shard.
     #[must_use]
     pub const fn subscription_count(&self) -> usize {

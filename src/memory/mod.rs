@@ -11,6 +11,7 @@
 
 pub mod block;
 pub mod counting;
+mod extent;
 pub mod lease;
 pub mod meter;
 pub mod pages;

@@ -2,9 +2,12 @@
 //!
 //! Slots live in chunks, so the table grows without moving anything and gives whole chunks back
 //! when they are empty. A key is an index and a generation; a key of an occupant that left finds
-//! nothing.
+//! nothing. Chunks lie one behind the other in [`super::extent`]s.
 
+use super::extent::Extents;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
 
 /// Names one occupant of a [`Slab`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,10 +63,12 @@ pub struct Slab<T> {
     open: Vec<u32>,
     len: usize,
     slots_max: usize,
+    /// Where the chunks lie; after them, so that they are dropped first.
+    extents: Extents,
 }
 
 struct Chunk<T> {
-    slots: Box<[Slot<T>; CHUNK_SLOTS]>,
+    slots: Slots<T>,
     free: u32,
     used: u32,
 }
@@ -85,7 +90,14 @@ impl<T> Slab<T> {
     /// A table of at most `slots_max` slots.
     #[must_use]
     pub const fn new(slots_max: usize) -> Self {
-        Self { chunks: Vec::new(), floor: Vec::new(), open: Vec::new(), len: 0, slots_max }
+        Self {
+            chunks: Vec::new(),
+            floor: Vec::new(),
+            open: Vec::new(),
+            len: 0,
+            slots_max,
+            extents: Extents::new(CHUNK_SLOTS * size_of::<Slot<T>>()),
+        }
     }
 
     /// The number of occupants.
@@ -257,6 +269,13 @@ impl<T> Slab<T> {
         self.chunks.iter().flatten().count() * CHUNK_SLOTS * size_of::<Slot<T>>()
     }
 
+    /// Asks the kernel to back at most `most` more pieces of 2 MiB, of which all is in use, by one page each, and
+    /// says how many it did. It copies such a piece, which takes a fraction of a millisecond.
+    pub fn collapse(&mut self, most: usize) -> usize {
+        let Self { chunks, extents, .. } = self;
+        extents.collapse(most, |number| chunks.get(number).is_some_and(Option::is_some))
+    }
+
     /// The number of a chunk that is present and has a free slot.
     fn open_chunk(&mut self) -> usize {
         if let Some(number) = self.open.last() {
@@ -267,7 +286,9 @@ impl<T> Slab<T> {
             self.floor.push(1);
             self.chunks.len() - 1
         });
-        self.chunks[number] = Some(Chunk::new(self.floor[number]));
+        let place = self.extents.place(number);
+        // SAFETY: no chunk of this number is present, and places hold `CHUNK_SLOTS` slots.
+        self.chunks[number] = Some(unsafe { Chunk::new(self.floor[number], place.cast()) });
         self.open.push(number as u32);
         number
     }
@@ -276,6 +297,8 @@ impl<T> Slab<T> {
         if let Some(chunk) = self.chunks[number].take() {
             let newest = chunk.slots.iter().map(|slot| slot.generation).max();
             self.floor[number] = next_generation(newest.unwrap_or(1));
+            drop(chunk);
+            self.extents.give_back(number);
         }
         self.open.retain(|open| *open as usize != number);
     }
@@ -302,17 +325,55 @@ fn prefetch_lines<T>(value: &T) {
 const CACHE_LINE_BYTES: usize = 64;
 
 impl<T> Chunk<T> {
-    fn new(generation: u32) -> Self {
-        let slots: Box<[Slot<T>]> = (0..CHUNK_SLOTS)
-            .map(|within| {
-                let next = if within + 1 < CHUNK_SLOTS { within as u32 + 1 } else { END };
-                Slot { generation, state: State::Free { next } }
-            })
-            .collect();
-        let Ok(slots) = slots.try_into() else { unreachable!("a chunk has all its slots") };
-        Self { slots, free: 0, used: 0 }
+    /// A chunk of free slots.
+    ///
+    /// # Safety
+    /// There is room for `CHUNK_SLOTS` slots from `first` on, aligned for them, which nobody uses until the chunk is
+    /// dropped.
+    unsafe fn new(generation: u32, first: NonNull<Slot<T>>) -> Self {
+        for within in 0..CHUNK_SLOTS {
+            let next = if within + 1 < CHUNK_SLOTS { within as u32 + 1 } else { END };
+            // SAFETY: the caller says that there is room for so many.
+            let place = unsafe { first.add(within) };
+            // SAFETY: and that it is for slots.
+            unsafe { place.write(Slot { generation, state: State::Free { next } }) };
+        }
+        Self { slots: Slots(first.cast()), free: 0, used: 0 }
     }
 }
+
+/// The slots of a chunk, which owns them but not the memory that they lie in.
+struct Slots<T>(NonNull<[Slot<T>; CHUNK_SLOTS]>);
+
+impl<T> Deref for Slots<T> {
+    type Target = [Slot<T>; CHUNK_SLOTS];
+
+    #[inline(always)]
+    fn deref(&self) -> &Self::Target {
+        // SAFETY: `Chunk::new` wrote them all, and they are this chunk's alone until it is dropped.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<T> DerefMut for Slots<T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        // SAFETY: as above.
+        unsafe { self.0.as_mut() }
+    }
+}
+
+impl<T> Drop for Slots<T> {
+    fn drop(&mut self) {
+        // SAFETY: as above, and nobody looks at them after this.
+        unsafe { self.0.drop_in_place() };
+    }
+}
+
+// SAFETY: slots are owned as those of a `Box` would be.
+unsafe impl<T: Send> Send for Slots<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Slots<T> {}
 
 impl<T> fmt::Debug for Slab<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -30,7 +30,7 @@ use crate::connection::{Hold, Stage};
 use crate::hub::HubEvent;
 use crate::limits::{
     COMPLETIONS_PER_TURN, CONNECTIONS_PER_SHARD_MAX, DRAIN_SLOTS_PER_TURN, HOT_LOOK_MS,
-    MAIL_PER_TURN, TIMER_TICK_MS, TIMERS_PER_TURN,
+    HUGE_PAGES_A_SECOND, MAIL_PER_TURN, TIMER_TICK_MS, TIMERS_PER_TURN,
 };
 use crate::live::LiveEvent;
 use crate::mailbox::{Post, PostTotals};
@@ -613,6 +613,9 @@ impl<R: Ring> Shard<R> {
         self.world.tick();
         let bytes = self.scan_memory();
         self.world.counters().user_bytes.set(bytes);
+        // Tables that have grown are visited with fewer page walks from now on.
+        self.peers.collapse(HUGE_PAGES_A_SECOND);
+        self.world.hub.fanout().collapse(HUGE_PAGES_A_SECOND);
     }
 }
 
