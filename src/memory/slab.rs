@@ -2,7 +2,7 @@
 //!
 //! Slots live in chunks, so the table grows without moving anything and gives whole chunks back
 //! when they are empty. A key is an index and a generation; a key of an occupant that left finds
-//! nothing. Chunks lie one behind the other in [`super::extent`]s.
+//! nothing. Chunks lie one behind the other in extents.
 
 use super::extent::Extents;
 use std::fmt;
