@@ -36,9 +36,12 @@ pub const CELLS_MAX: u8 = 128;
 pub const SENDS_PER_CELL_MAX: usize = 1 << 16;
 /// Sends of a fan-out in a cell that are worth an enter while more come: an enter of a ring that was not just
 /// used costs about as much as half a send.
-pub const GATHERED_SENDS_ENOUGH: usize = 64;
-/// Enters for which fewer may wait.
-pub const GATHERING_ENTERS_MAX: u8 = 4;
+pub const GATHERED_SENDS_ENOUGH: usize = 128;
+/// Every so many enters a cell with fewer is entered all the same, each cell at another time, so that no turn
+/// submits what several turns gathered.
+pub const GATHERING_ENTERS_MAX: u8 = 8;
+/// Subscribers of a channel on a shard whose sends do not wait for those of others.
+pub const HURRIED_SUBSCRIBERS_MAX: usize = 64;
 /// Connections waiting to be accepted.
 pub const LISTEN_BACKLOG: i32 = 4096;
 

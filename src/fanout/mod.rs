@@ -130,6 +130,8 @@ pub struct Due {
     pub subscription: Key,
     /// Another that will be due soon.
     pub soon: Option<Key>,
+    /// Whether its channel has so few subscribers that they should not wait for others' sends.
+    pub hurries: bool,
 }
 
 /// How many connections before its turn the memory of one is asked for; of its subscription, twice as
@@ -422,7 +424,8 @@ impl Fanout {
                         .map(|(_, soon)| soon.sink.connection);
                     let connection = subscription.sink.connection;
                     self.in_a_row += 1;
-                    return Some(Due { connection, subscription: key, soon });
+                    let hurries = replica.is_small();
+                    return Some(Due { connection, subscription: key, soon, hurries });
                 }
             }
             self.dirty.pop_front();

@@ -38,13 +38,11 @@ pub(super) struct CellRing {
     pub(super) sends: Sends,
     /// Whether something was pushed that does not wait.
     pub(super) hurries: bool,
-    /// Enters for which its sends have waited already.
-    pub(super) waited: u8,
 }
 
 impl CellRing {
     pub(super) fn new(ring: IoUring, buffers: BufferRing) -> Self {
-        Self { ring, buffers, sends: Sends::default(), hurries: false, waited: 0 }
+        Self { ring, buffers, sends: Sends::default(), hurries: false }
     }
 
     /// Puts an entry in the submission queue, entering the kernel once when it is full.
@@ -82,18 +80,17 @@ impl CellRing {
         }
     }
 
-    /// Whether what was pushed goes on waiting for more, where more is to come.
-    pub(super) fn goes_on_gathering(&mut self) -> bool {
-        let goes_on = !self.hurries
-            && self.waited < GATHERING_ENTERS_MAX
-            && self.sends.len() < GATHERED_SENDS_ENOUGH;
-        self.waited += u8::from(goes_on);
-        goes_on
+    /// Whether what was pushed goes on waiting for more, where more is to come; `times` counts the enters, from
+    /// another number in each cell.
+    pub(super) fn goes_on_gathering(&self, times: usize) -> bool {
+        !self.hurries
+            && !times.is_multiple_of(usize::from(GATHERING_ENTERS_MAX))
+            && self.sends.len() < GATHERED_SENDS_ENOUGH
     }
 
     /// Sees to it that all entries were taken: the sends among them are over.
     pub(super) fn settle(&mut self) -> Result<(), RingError> {
-        (self.hurries, self.waited) = (false, 0);
+        self.hurries = false;
         for _ in 0..SUBMITS_MAX {
             if self.ring.submission().is_empty() {
                 self.sends.settle();

@@ -77,6 +77,8 @@ pub struct KernelRing {
     counters: RingCounters,
     /// Whether the poll of the eventfd has to be armed again.
     arm_wake: bool,
+    /// Counts the enters during which sends may gather.
+    gathered_enters: usize,
 }
 
 /// What a completion's `user_data` says about its op.
@@ -157,6 +159,7 @@ impl KernelRing {
             started: Instant::now(),
             counters: RingCounters::default(),
             arm_wake: true,
+            gathered_enters: 0,
         };
         ring.open_cell()?;
         Ok(ring)
@@ -372,7 +375,8 @@ impl KernelRing {
         let (is_empty, has_work) = (submission.is_empty(), submission.taskrun() || overflows);
         drop(submission);
         self.counters.overflows += u64::from(overflows);
-        if !has_work && (is_empty || (gathered && self.cells[cell].goes_on_gathering())) {
+        let times = self.gathered_enters.wrapping_add(cell);
+        if !has_work && (is_empty || (gathered && self.cells[cell].goes_on_gathering(times))) {
             return Ok(());
         }
         let ring = &mut self.cells[cell].ring;
@@ -559,6 +563,7 @@ impl Ring for KernelRing {
         if self.arm_wake {
             self.arm_wake();
         }
+        self.gathered_enters = self.gathered_enters.wrapping_add(usize::from(wait.gathers));
         for cell in 1..self.cells.len() {
             self.enter_now(cell, wait.gathers)?;
         }

@@ -79,8 +79,8 @@ pub struct Shard<R: Ring> {
     to_push: VecDeque<Op>,
     /// Of what the next multishot receive brought, the bytes that were answered already.
     answered_bytes: usize,
-    /// Whether the fan-out ended for this turn and not because nothing was due.
-    fan_out_goes_on: bool,
+    /// Turns for which sends of the fan-out may still wait in their cells.
+    gathers_for: u8,
     sinks_per_turn: usize,
     /// Completions of the fullest of the last few turns, by which the next wait is sized.
     recent_completions: u32,
@@ -121,7 +121,7 @@ impl<R: Ring> Shard<R> {
             held: Vec::new(),
             to_push: VecDeque::new(),
             answered_bytes: 0,
-            fan_out_goes_on: false,
+            gathers_for: 0,
             recent_completions: 0,
             timers_wait: false,
             drain_until: None,
@@ -160,7 +160,7 @@ impl<R: Ring> Shard<R> {
         self.release_held();
         self.push_waiting_ops();
         self.start_receives();
-        self.fan_out_goes_on = false;
+        self.gathers_for = self.gathers_for.saturating_sub(1);
         if took_all {
             self.fan_out();
             self.flush_all();
@@ -260,7 +260,7 @@ impl<R: Ring> Shard<R> {
             timeout: if sleeps { wanted } else { Duration::ZERO },
             completions,
             batch: BATCH_WAIT,
-            gathers: self.fan_out_goes_on && !sleeps,
+            gathers: self.gathers_for > 0 && !sleeps,
         };
         let result = self.ring.enter(wait);
         self.post.wake_up();
@@ -275,7 +275,7 @@ impl<R: Ring> Shard<R> {
         {
             return Duration::ZERO;
         }
-        if can_receive || !self.to_flush.is_empty() {
+        if can_receive || !self.to_flush.is_empty() || self.gathers_for > 0 {
             return Duration::ZERO;
         }
         let mut next_timer = self.wheel.next_after(self.world.now.monotonic);

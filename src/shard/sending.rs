@@ -8,7 +8,7 @@
 use super::Shard;
 use crate::connection::Stage;
 use crate::fanout::Due;
-use crate::limits::{LINGER_MS, PULL_BYTES_MAX};
+use crate::limits::{GATHERING_ENTERS_MAX, LINGER_MS, PULL_BYTES_MAX};
 use crate::memory::{Key, Spans};
 use crate::ring::{Failure, Op, Ring};
 use crate::session;
@@ -31,7 +31,8 @@ impl<R: Ring> Shard<R> {
             }
             self.deliver(&due);
         }
-        self.fan_out_goes_on = true;
+        // More is due. When nothing is, the cells are entered one after the other as before.
+        self.gathers_for = GATHERING_ENTERS_MAX;
     }
 
     /// Sends a connection what a channel has for it; what waits beside that is for [`Self::flush`].
@@ -60,7 +61,13 @@ impl<R: Ring> Shard<R> {
         };
         peer.sent_in = round;
         world.counters().deliveries.add(publications);
-        if let Err(refused) = ring.send_gathered(peer.socket, key, Spans::from_buf([span])) {
+        let spans = Spans::from_buf([span]);
+        let sent = if due.hurries {
+            ring.send(peer.socket, key, spans)
+        } else {
+            ring.send_gathered(peer.socket, key, spans)
+        };
+        if let Err(refused) = sent {
             self.on_send_refused(key, refused.op);
         }
     }

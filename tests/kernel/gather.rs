@@ -1,8 +1,8 @@
 //! Sends of a fan-out that wait for others, so that an enter takes many.
 
-use crate::rig::{Rig, read, spans};
+use crate::rig::{LISTENER, Rig, options, read, spans};
 use headwater::limits::{GATHERED_SENDS_ENOUGH, GATHERING_ENTERS_MAX};
-use headwater::ring::{Cell, Ring, Socket, Token, Wait};
+use headwater::ring::{Cell, Op, Options, Ring, Socket, Token, Wait};
 use std::io::{self, Read as _};
 use std::net::TcpStream;
 
@@ -15,7 +15,8 @@ const GATHERS: Wait = Wait {
 
 /// A rig with a connection on the cell.
 fn connected_on(cell: Cell) -> Option<(Rig, TcpStream, Socket, Token)> {
-    let mut rig = Rig::open()?;
+    // The queue has room for more than what is enough.
+    let mut rig = Rig::with(Options { submission_entries: 256, ..options() })?;
     for expected in 1..=cell {
         assert_eq!(rig.ring.open_cell().unwrap(), expected);
     }
@@ -36,23 +37,52 @@ fn has(peer: &mut TcpStream, expected: &[u8]) -> bool {
     peer.read_exact(&mut bytes).is_ok() && bytes == expected && has_nothing(peer)
 }
 
+/// Enters after which the peer has what was sent.
+fn enters_until_sent(rig: &mut Rig, peer: &mut TcpStream, socket: Socket, token: Token) -> u8 {
+    let cell = socket.cell();
+    let round = rig.ring.round(cell);
+    rig.ring.send_gathered(socket, token, spans(&[b"hello"])).unwrap();
+    for enters in 1..=GATHERING_ENTERS_MAX {
+        rig.enter(GATHERS);
+        if rig.ring.round(cell) != round {
+            assert!(has(peer, b"hello"), "what it took is known before it was sent");
+            return enters;
+        }
+        assert!(has_nothing(peer), "it was sent and the round goes on");
+    }
+    panic!("cell {cell}: it waits longer than it may");
+}
+
 #[test]
 fn few_sends_wait_but_only_for_some_enters() {
     for cell in [0, 1] {
         let Some((mut rig, mut peer, socket, token)) = connected_on(cell) else { return };
+        enters_until_sent(&mut rig, &mut peer, socket, token);
         for _ in 0..3 {
-            let round = rig.ring.round(cell);
-            rig.ring.send_gathered(socket, token, spans(&[b"hello"])).unwrap();
-            for waited in 0..GATHERING_ENTERS_MAX {
-                rig.enter(GATHERS);
-                assert!(has_nothing(&mut peer), "cell {cell}: it was sent after {waited} enters");
-                assert_eq!(rig.ring.round(cell), round, "what it takes is not known yet");
-            }
-            rig.enter(GATHERS);
-            assert!(has(&mut peer, b"hello"), "cell {cell}: it waits longer than it may");
-            assert_ne!(rig.ring.round(cell), round);
+            let enters = enters_until_sent(&mut rig, &mut peer, socket, token);
+            assert_eq!(enters, GATHERING_ENTERS_MAX, "from the last time on");
         }
     }
+}
+
+#[test]
+fn cells_take_turns() {
+    let Some((mut rig, mut first, socket, token)) = connected_on(0) else { return };
+    rig.push(Op::CancelAccept { listener: LISTENER, cell: 0 });
+    rig.accept_ended();
+    assert_eq!(rig.ring.open_cell().unwrap(), 1);
+    let (mut second, other_socket, other_token) = rig.connect_on(1);
+    second.set_nonblocking(true).unwrap();
+    rig.look();
+    // The first may go with what the other cell woke this one for.
+    enters_until_sent(&mut rig, &mut first, socket, token);
+    enters_until_sent(&mut rig, &mut first, socket, token);
+    rig.ring.send_gathered(socket, token, spans(&[b"hello"])).unwrap();
+    let others = enters_until_sent(&mut rig, &mut second, other_socket, other_token);
+    assert_eq!(others, GATHERING_ENTERS_MAX - 1);
+    assert!(has_nothing(&mut first));
+    rig.enter(GATHERS);
+    assert!(has(&mut first, b"hello"));
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn what_nobody_reads_does_not_outlive_its_socket() {
     if !is_available() {
         return;
     }
-    let options = ListenerOptions { unacknowledged_ms: 500, ..OPTIONS };
+    let options = ListenerOptions { unacknowledged_ms: 2_000, ..OPTIONS };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let listener = Listener::bind(address, &options).expect("listens");
     let port = listener.address().port();
