@@ -8,13 +8,13 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::claims::{self, Claim};
 use crate::http::{self, Upgrade};
-use crate::measure::{Costs, Known, Latency, Times};
+use crate::measure::{Costs, Known, Since, Times};
 use crate::pairs::{CPU, Series, Setting, ratios, rounds};
 use crate::peers::{Missing, Peers, Role};
 use crate::process::{self, Launch};
@@ -177,16 +177,15 @@ fn once(options: &Options, program: &Program) -> Result<Costs> {
         connections: options.count,
         deflate: false,
     };
-    let before = distance::between(places.server_cpu(), places.client_cpu())?;
-    let server = program.start(&job, &Launch::on(places.server_cpu()))?;
-    // The thread that starts a server gives it a core of its own.
-    process::pin(places.client_cpu())?;
-    let mut costs = watch(options, program, &server)?;
-    // Its connections are still open: a drain would say good-bye to each.
-    server.kill();
-    let after = distance::between(places.server_cpu(), places.client_cpu())?;
-    costs.core_distance_ns = before.zip(after).map(|(before, after)| [before, after]);
-    Ok(costs)
+    distance::around(places, || {
+        let server = program.start(&job, &Launch::on(places.server_cpu()))?;
+        // The thread that starts a server gives it a core of its own.
+        process::pin(places.client_cpu())?;
+        let costs = watch(options, program, &server)?;
+        // Its connections are still open: a drain would say good-bye to each.
+        server.kill();
+        Ok(costs)
+    })
 }
 
 fn watch(options: &Options, program: &Program, server: &Server) -> Result<Costs> {
@@ -240,40 +239,9 @@ fn watch(options: &Options, program: &Program, server: &Server) -> Result<Costs>
         Ok(latency.clone())
     };
     open(0, options.warmup)?;
-    let family = server.child().family()?;
-    let counted_before = server.counters()?;
-    let foreign_before = foreign(&family)?;
-    let (cpu, started) = (family.cpu_time()?, Instant::now());
+    let since = Since::now(server)?;
     let latency = open(options.warmup, options.count)?;
-    let (cpu, wall) = (family.cpu_time()?.saturating_sub(cpu), started.elapsed().as_secs_f64());
-    let foreign = foreign(&family)? - foreign_before;
-    let counted = server.counters()?;
-    ensure!(wall > 0.0, "no time passed");
-    let count = f64::from(options.count);
-    let grown = |after: Option<u64>, before: Option<u64>| {
-        Some(after?.saturating_sub(before?) as f64 / count)
-    };
-    Ok(Costs {
-        messages: u64::from(options.count),
-        messages_per_second: count / wall,
-        server_cpu_ns: cpu.as_secs_f64() * 1e9 / count,
-        server_cores: cpu.as_secs_f64() / wall,
-        foreign_cores: (foreign / wall).max(0.0),
-        core_distance_ns: None,
-        enters: grown(counted.enters, counted_before.enters),
-        system_calls: grown(counted.system_calls, counted_before.system_calls),
-        judged_system_calls: None,
-        judge: None,
-        allocations: grown(counted.allocations, counted_before.allocations),
-        compressions: None,
-        latency_us: Latency::of(&latency),
-    })
-}
-
-/// Seconds that neither the server nor this process used.
-fn foreign(family: &process::Family) -> Result<f64> {
-    let measured = family.cpu_time()? + process::own_cpu_time()?;
-    Ok(process::machine_busy_time()?.as_secs_f64() - measured.as_secs_f64())
+    since.costs(server, options.count.into(), &latency)
 }
 
 const SUBSCRIBING: &str = "headwater, subscribed";

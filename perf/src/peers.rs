@@ -190,6 +190,21 @@ impl Peers {
         Ok(())
     }
 
+    /// Keeps the WebSocket servers that `names` asks for, as above; those that lack the role are named.
+    pub(crate) fn select_websockets(&mut self, role: Role, names: &str) -> Result<Vec<Missing>> {
+        let asked = |peer: &&Peer| {
+            let by_name = names.split(',').any(|name| name.trim() == peer.name);
+            peer.kind == Kind::Websocket && (names == "all" || by_name)
+        };
+        let lacking = self.list.iter().filter(asked).filter(|peer| !peer.roles.contains(&role));
+        let why = format!("it has no role {}", role.name());
+        let lacking =
+            lacking.map(|peer| Missing { name: peer.name.clone(), why: why.clone() }).collect();
+        self.select(role, names)?;
+        self.list.retain(|peer| peer.kind == Kind::Websocket);
+        Ok(lacking)
+    }
+
     pub(crate) fn start(
         &self,
         peer: &Peer,
@@ -502,6 +517,22 @@ mod tests {
             assert_eq!(peers.names(), expected);
         }
         assert!(all.clone().select(Role::Echo, "wss").is_err());
+    }
+
+    #[test]
+    fn whoever_lacks_the_role_is_named() {
+        let all = Peers { directory: ".".into(), list: parse(TEXT).unwrap() };
+        for (role, names, expected, lacking) in [
+            (Role::Echo, "all", "ws", 0),
+            (Role::Broadcast, "all", "", 1),
+            (Role::Broadcast, "ws", "", 1),
+            (Role::Broadcast, "none", "", 0),
+        ] {
+            let mut peers = all.clone();
+            let missing = peers.select_websockets(role, names).unwrap();
+            assert_eq!((peers.names().as_str(), missing.len()), (expected, lacking));
+            assert!(missing.iter().all(|peer| peer.name == "ws" && peer.why.contains("broadcast")));
+        }
     }
 
     #[test]

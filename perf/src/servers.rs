@@ -160,6 +160,14 @@ impl Server {
         Ok(sockets)
     }
 
+    /// Where the WebSockets of its role are; those of Headwater are subscribed.
+    pub(crate) fn path(&self) -> String {
+        match self {
+            Self::Headwater(_) => headwater::channel_path(CHANNEL),
+            Self::Peer(peer) => peer.path.clone(),
+        }
+    }
+
     /// What the sending connections send.
     pub(crate) fn outgoing(&self, job: &Job<'_>) -> Vec<u8> {
         match (job.role, self.publish()) {
