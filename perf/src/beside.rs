@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use hdrhistogram::Histogram;
@@ -197,6 +197,18 @@ impl Bench {
         self.check()
     }
 
+    /// Turns for so long.
+    pub(crate) fn turn_for(&mut self, time: Duration) -> Result<()> {
+        let until = Instant::now() + time;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            let lost = &mut self.lost;
+            self.crowd.turn(left.min(TURN), |_, said| {
+                *lost += u64::from(matches!(said, Said::Lost(_)));
+            })?;
+        }
+        self.check()
+    }
+
     /// Waits until the server has nothing more to do, or for a while.
     pub(crate) fn settle(&self) -> Result<()> {
         let mut last = self.family.cpu_time()?;
@@ -222,6 +234,7 @@ pub(crate) const HEAD: [&str; 7] =
     ["server", "CPU ns", "quartiles", "/ headwater", "seconds", "cores", "runs"];
 /// What a process may have on small machines is 20,000 descriptors.
 const CONNECTIONS_MAX: u32 = 18_000;
+const TURN: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(100);
 const SETTLE_LOOKS: u32 = 30;

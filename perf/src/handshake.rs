@@ -176,6 +176,7 @@ fn once(options: &Options, program: &Program) -> Result<Costs> {
         reply: &reply,
         connections: options.count,
         deflate: false,
+        ping_ms: 0,
     };
     distance::around(places, || {
         let server = program.start(&job, &Launch::on(places.server_cpu()))?;

@@ -38,6 +38,8 @@ pub(crate) enum Role {
     FanOut,
     /// What a handshake costs without a protocol.
     Accept,
+    /// Pings whoever is silent, in the manner that is usual for it.
+    Pings,
 }
 
 impl Role {
@@ -47,6 +49,7 @@ impl Role {
             Self::Broadcast => "broadcast",
             Self::FanOut => "fan-out",
             Self::Accept => "accept",
+            Self::Pings => "pings",
         }
     }
 }
@@ -276,6 +279,7 @@ impl Peer {
             ("{reply}", job.reply.len().to_string()),
             ("{payload}", job.payload.len().to_string()),
             ("{connections}", job.connections.to_string()),
+            ("{ping_ms}", job.ping_ms.to_string()),
             ("{role}", job.role.name().to_owned()),
             ("{port}", port.to_string()),
         ];
@@ -330,7 +334,7 @@ impl RunningPeer {
             path: match job.role {
                 Role::Echo => peer.echo_path.clone(),
                 Role::Broadcast => peer.broadcast_path.clone(),
-                Role::Accept | Role::FanOut => root(),
+                Role::Accept | Role::FanOut | Role::Pings => root(),
             },
             publish: peer.publish()?,
             counts: peer.counters == Some(CountsBy::SigUsr1),
@@ -467,6 +471,7 @@ mod tests {
             reply: b"1234567",
             connections: 64,
             deflate: false,
+            ping_ms: 4000,
         };
         assert_eq!(peers[0].arguments(&job, 0), ["--recv", "11", "--slots=64"]);
         assert_eq!(peers[1].arguments(&job, 99), ["ws.js", "echo", "99", "5/7"]);
@@ -492,6 +497,7 @@ mod tests {
             reply: b"1234567",
             connections: 64,
             deflate: false,
+            ping_ms: 4000,
         };
         for peer in &peers.list {
             assert!(!peer.roles.is_empty() && peer.publish().is_ok(), "{}", peer.name);

@@ -81,6 +81,7 @@ pub(super) fn idle_pings(result: &IdlePings) -> Page {
     );
     page.tiles(&tiles(&result.claims));
     page.table("What was seen", &["what", "value"], &result.rows());
+    beside(&mut page, "Of each ping and its answer; nobody speaks", result.beside.as_ref());
     page.claims(&result.claims);
     page
 }

@@ -135,6 +135,7 @@ impl Running {
                 .replace("{reply}", &wire.reply.len().to_string())
                 .replace("{payload}", &wire.payload.len().to_string())
                 .replace("{connections}", &connections.to_string())
+                .replace("{ping_ms}", PING_MS)
                 .replace("{role}", role)
                 .replace("{port}", "0")
         };
@@ -204,4 +205,6 @@ struct Listening {
     port: u16,
 }
 
+/// The shortest that all of them keep.
+const PING_MS: &str = "4000";
 const PATIENCE: Duration = Duration::from_secs(10);
