@@ -40,6 +40,8 @@ pub(crate) enum Role {
     Accept,
     /// Pings whoever is silent, in the manner that is usual for it.
     Pings,
+    /// `NUMBER TEXT` on `/publish` brings the text to those of `/c/NUMBER`.
+    Channels,
 }
 
 impl Role {
@@ -50,6 +52,7 @@ impl Role {
             Self::FanOut => "fan-out",
             Self::Accept => "accept",
             Self::Pings => "pings",
+            Self::Channels => "channels",
         }
     }
 }
@@ -137,6 +140,12 @@ pub(crate) enum Publish {
     /// As the body of a POST to this path.
     Post(String),
 }
+
+/// Where those of a channel are, and who publishes on all, with [`Role::Channels`].
+pub(crate) fn channel_path(number: u32) -> String {
+    format!("/c/{number}")
+}
+pub(crate) const PUBLISH_PATH: &str = "/publish";
 
 /// All peers and where they live.
 #[derive(Debug, Clone)]
@@ -334,7 +343,7 @@ impl RunningPeer {
             path: match job.role {
                 Role::Echo => peer.echo_path.clone(),
                 Role::Broadcast => peer.broadcast_path.clone(),
-                Role::Accept | Role::FanOut | Role::Pings => root(),
+                Role::Accept | Role::FanOut | Role::Pings | Role::Channels => root(),
             },
             publish: peer.publish()?,
             counts: peer.counters == Some(CountsBy::SigUsr1),

@@ -57,6 +57,8 @@ pub enum Role {
     Broadcast,
     /// Nothing; connections are pinged.
     Pings,
+    /// One of `/publish`, `NUMBER TEXT`, brings the text to those of `/c/NUMBER`.
+    Channels,
 }
 
 /// The largest message of a peer without a protocol.

@@ -1,11 +1,13 @@
-//! tokio-tungstenite: WebSocket echo, broadcast and pings on tokio's current-thread runtime.
+//! tokio-tungstenite: WebSocket echo, broadcast, channels and pings on tokio's current-thread runtime.
 //!
-//! In: HTTP upgrades on any path, then messages. Out: each message to its sender, or to all others; or
-//! pings.
+//! In: HTTP upgrades on any path, then messages. Out: each message to its sender, to all others, or to
+//! a channel (see [`channels`]); or pings.
 //! The echo is one task per connection that reads and sends; the broadcast is the crate's own
 //! example of a server: a channel per connection, a message cloned (by reference) into each, and
 //! what has piled up for a connection is flushed in one write. Configuration is the crate's default
 //! except for the size of the read buffer, see [`config`].
+
+mod channels;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,6 +16,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use channels::Channels;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use peer::{Arguments, Role};
@@ -33,14 +36,15 @@ fn main() -> Result<(), Box<dyn error::Error>> {
         let address = listener.local_addr()?;
         let listener = TcpListener::from_std(listener)?;
         peer::announce(address);
-        let hub = Rc::new(Hub::default());
+        let (hub, channels) = (Rc::new(Hub::default()), Rc::new(Channels::default()));
         let config = config(&arguments);
         loop {
             let (stream, _) = listener.accept().await?;
-            let (hub, arguments) = (Rc::clone(&hub), Rc::clone(&arguments));
+            let (hub, channels) = (Rc::clone(&hub), Rc::clone(&channels));
+            let arguments = Rc::clone(&arguments);
             tokio::task::spawn_local(async move {
                 // A connection that ended is the lab's to notice.
-                let _ = serve(stream, &arguments, config, &hub).await;
+                let _ = serve(stream, &arguments, config, &hub, &channels).await;
             });
         }
     })
@@ -59,11 +63,17 @@ async fn serve(
     arguments: &Arguments,
     config: WebSocketConfig,
     hub: &Hub,
+    channels: &Channels,
 ) -> Result<(), Error> {
+    if arguments.role == Role::Channels {
+        return channels::serve(stream, config, channels).await;
+    }
     let socket = tokio_tungstenite::accept_async_with_config(stream, Some(config)).await?;
     match arguments.role {
         Role::Echo => echo(socket).await,
         Role::Broadcast => broadcast(socket, hub).await,
+        // Served above.
+        Role::Channels => Ok(()),
         Role::Pings => pings(socket, Duration::from_millis(arguments.ping_ms.into())).await,
     }
 }
