@@ -21,7 +21,7 @@ use crate::peers::{Kind, Missing, Peers, Role};
 use crate::process::{self, Launch};
 use crate::record::{self, Surroundings};
 use crate::ring::{Connector, Opened, Until};
-use crate::servers::{Job, Program, Server};
+use crate::servers::{Job, PING_MS, Program, Server};
 use crate::statistics::Summary;
 use crate::{beside, distance, headwater};
 
@@ -195,7 +195,7 @@ fn once(options: &Options, program: &Program) -> Result<Costs> {
         reply: &reply,
         connections: options.count,
         deflate: false,
-        ping_ms: 0,
+        ping_ms: PING_MS,
     };
     distance::around(places, || {
         let server = program.start(&job, &Launch::on(places.server_cpu()))?;

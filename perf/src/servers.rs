@@ -221,7 +221,7 @@ impl Server {
     }
 }
 
-/// Of peers that are told and have no pings.
-const PING_MS: u32 = 30_000;
+/// For those whose role has no pings, but whose command names them.
+pub(crate) const PING_MS: u32 = 30_000;
 /// Of broadcasts on Headwater.
 const CHANNEL: &str = "broadcast";
