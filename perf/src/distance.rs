@@ -11,6 +11,8 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 
+use crate::Places;
+use crate::measure::Costs;
 use crate::process::pin;
 
 /// The shortest mean of a batch of round trips, so that being descheduled in between does not count.
@@ -48,6 +50,15 @@ pub(crate) fn between(one: Option<usize>, other: Option<usize>) -> Result<Option
         answering.join().map_err(|_| anyhow!("measuring the distance panicked"))??;
         best.map(Some)
     })
+}
+
+/// A run, with what it was before and after it.
+pub(crate) fn around(places: &Places, run: impl FnOnce() -> Result<Costs>) -> Result<Costs> {
+    let read = || between(places.server_cpu(), places.client_cpu());
+    let before = read()?;
+    let mut costs = run()?;
+    costs.core_distance_ns = before.zip(read()?).map(|(before, after)| [before, after]);
+    Ok(costs)
 }
 
 /// Whether the cores were near, or far, at both readings.

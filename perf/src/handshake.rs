@@ -3,26 +3,27 @@
 //! In: how many connections, and how many at a time. Out: CPU of the server per connection, from connect
 //! until the client has the whole answer, for an echo, for a subscription, and for the raw ring, which
 //! sends as many bytes to whoever connects and reads nothing. Closing is outside of the window on all
-//! sides: connections stay until the server has ended. Promised: a WebSocket with a subscription costs
+//! sides: connections stay until the server has ended. With `--peers`, the WebSockets of other servers in the
+//! same rounds. Promised: a WebSocket with a subscription costs
 //! at most one and a half times what the cheapest raw ring takes.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::claims::{self, Claim};
+use crate::claims::{self, Claim, Verdict};
 use crate::http::{self, Upgrade};
-use crate::measure::{Costs, Known, Latency, Times};
+use crate::measure::{Costs, Known, Since, Times};
 use crate::pairs::{CPU, Series, Setting, ratios, rounds};
-use crate::peers::{Missing, Peers, Role};
+use crate::peers::{Kind, Missing, Peers, Role};
 use crate::process::{self, Launch};
 use crate::record::{self, Surroundings};
 use crate::ring::{Connector, Opened, Until};
-use crate::servers::{Job, Program, Server};
+use crate::servers::{Job, PING_MS, Program, Server};
 use crate::statistics::Summary;
-use crate::{distance, headwater};
+use crate::{beside, distance, headwater};
 
 /// WebSocket handshakes against accept and one send
 #[derive(Debug, Clone, Serialize, clap::Args)]
@@ -44,6 +45,9 @@ pub(crate) struct Options {
     /// Rounds of all.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
+    /// WebSocket peers to measure beside it: all, none, or names with commas between them.
+    #[arg(long, default_value = "none")]
+    peers: String,
     /// Directory of the peers.
     #[arg(long, default_value = "perf/peers")]
     peers_directory: std::path::PathBuf,
@@ -68,6 +72,8 @@ pub(crate) struct Handshake {
     pub(crate) rounds: Vec<Series>,
     /// The cheapest raw ring.
     pub(crate) limit: Option<String>,
+    /// Which of them are peers.
+    pub(crate) peers: Vec<String>,
     pub(crate) claims: Vec<Claim>,
 }
 
@@ -84,9 +90,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let mut missing = peers.prepare(options.build);
     let limits: Vec<Program> =
         peers.list.iter().map(|peer| Program::new_peer(&peers, peer)).collect();
+    let Options { peers: names, peers_directory, build, .. } = options;
+    let others = beside::programs(names, peers_directory, *build, Role::Echo, &mut missing)?;
     let (subscribing, echoing) = (headwater(SUBSCRIBING), headwater(ECHOING));
     let mut programs = vec![&subscribing, &echoing];
-    programs.extend(&limits);
+    programs.extend(limits.iter().chain(&others));
     let times = Times { seconds: 0.0, warmup: 0.0, judge: 0.0 };
     let setting =
         Setting { places: &options.places, times: &times, any_distance: options.any_distance };
@@ -103,7 +111,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         count,
         in_flight,
         missing,
-        limit: cheapest(&rounds).map(|series| series.name.clone()),
+        limit: cheapest(among(&rounds, &limits)).map(|series| series.name.clone()),
+        peers: among(&rounds, &others).map(|series| series.name.clone()).collect(),
         rounds,
         claims: Vec::new(),
     };
@@ -116,14 +125,24 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 
 impl Handshake {
     fn judge(&self, setting: &Setting<'_>) -> Vec<Claim> {
-        let limit = self.rounds.iter().find(|one| Some(&one.name) == self.limit.as_ref());
-        let ours = self.rounds.iter().filter(|one| is_ours(one));
-        ours.map(|one| {
-            let ratio = limit.and_then(|limit| Summary::of(ratios(setting, one, limit, CPU)));
-            let bounds = (RATIO_MAX, f64::INFINITY);
-            Claim::bounded("CPU / accept and one send", &one.name, ratio.as_ref(), bounds)
-        })
-        .collect()
+        let find = |name: &str| self.rounds.iter().find(|one| one.name == name);
+        let ratio = |one: &Series, other: &Series| Summary::of(ratios(setting, one, other, CPU));
+        let limit = self.limit.as_deref().and_then(find);
+        let bounds = (RATIO_MAX, f64::INFINITY);
+        let mut claims: Vec<Claim> = [SUBSCRIBING, ECHOING]
+            .into_iter()
+            .filter_map(find)
+            .map(|one| {
+                let ratio = limit.and_then(|limit| ratio(one, limit));
+                Claim::bounded("CPU / accept and one send", &one.name, ratio.as_ref(), bounds)
+            })
+            .collect();
+        claims.extend(self.peers.iter().filter_map(|name| {
+            let ratio = ratio(find(ECHOING)?, find(name)?)?;
+            let what = format!("CPU / of {name}");
+            Some(Claim::new(&what, ECHOING, Verdict::NotAsked, ratio.short()))
+        }));
+        claims
     }
 
     fn print(&self) {
@@ -152,16 +171,16 @@ impl Handshake {
     }
 }
 
-fn is_ours(series: &Series) -> bool {
-    [SUBSCRIBING, ECHOING].contains(&series.name.as_str())
+/// What came of these programs.
+fn among<'a>(rounds: &'a [Series], programs: &'a [Program]) -> impl Iterator<Item = &'a Series> {
+    rounds.iter().filter(|series| programs.iter().any(|program| program.name() == series.name))
 }
 
-/// Of the raw rings the one with the lowest median.
-fn cheapest(rounds: &[Series]) -> Option<&Series> {
+/// The one with the lowest median.
+fn cheapest<'a>(limits: impl Iterator<Item = &'a Series>) -> Option<&'a Series> {
     let median = |series: &Series| {
         Summary::of(series.runs.iter().filter_map(CPU)).map_or(f64::INFINITY, |cpu| cpu.median)
     };
-    let limits = rounds.iter().filter(|series| !is_ours(series));
     limits.min_by(|one, other| median(one).total_cmp(&median(other)))
 }
 
@@ -170,38 +189,46 @@ fn once(options: &Options, program: &Program) -> Result<Costs> {
     let places = &options.places;
     let reply = vec![b'x'; ANSWER_BYTES];
     let job = Job {
-        role: Role::Accept,
+        role: if program.kind() == Kind::Raw { Role::Accept } else { Role::Echo },
         payload: &[],
         request: &[0],
         reply: &reply,
         connections: options.count,
         deflate: false,
+        ping_ms: PING_MS,
     };
-    let before = distance::between(places.server_cpu(), places.client_cpu())?;
-    let server = program.start(&job, &Launch::on(places.server_cpu()))?;
-    // The thread that starts a server gives it a core of its own.
-    process::pin(places.client_cpu())?;
-    let mut costs = watch(options, program, &server)?;
-    // Its connections are still open: a drain would say good-bye to each.
-    server.kill();
-    let after = distance::between(places.server_cpu(), places.client_cpu())?;
-    costs.core_distance_ns = before.zip(after).map(|(before, after)| [before, after]);
-    Ok(costs)
+    distance::around(places, || {
+        let server = program.start(&job, &Launch::on(places.server_cpu()))?;
+        // The thread that starts a server gives it a core of its own.
+        process::pin(places.client_cpu())?;
+        let costs = watch(options, program, &server)?;
+        // Its connections are still open: a drain would say good-bye to each.
+        server.kill();
+        Ok(costs)
+    })
 }
 
 fn watch(options: &Options, program: &Program, server: &Server) -> Result<Costs> {
     let address = server.address();
+    let (kind, path) = (program.kind(), server.path());
     let request = |number: u32| -> Vec<u8> {
-        let path = match program.name() {
-            ECHOING => headwater::ECHO_PATH.to_owned(),
-            SUBSCRIBING => headwater::channel_path(&format!("c{}", number / options.per_channel)),
-            _ => return Vec::new(),
+        let path = match (program.name(), kind) {
+            (_, Kind::Raw) => return Vec::new(),
+            (ECHOING, _) => headwater::ECHO_PATH,
+            (SUBSCRIBING, _) => {
+                &headwater::channel_path(&format!("c{}", number / options.per_channel))
+            }
+            _ => &path,
         };
-        http::upgrade_request(address, Upgrade::to(&path))
+        http::upgrade_request(address, Upgrade::to(path))
     };
     let mut kept = Vec::new();
     let mut latency: Histogram<u64> = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
-    let until = Until::Bytes(ANSWER_BYTES);
+    // Peers have fields of their own in their answers.
+    let until = match server {
+        Server::Peer(peer) if peer.kind == Kind::Websocket => Until::Head,
+        _ => Until::Bytes(ANSWER_BYTES),
+    };
     let mut connector = Connector::new(address, until, options.in_flight as usize)?;
     let mut open = |first: u32, count: u32| -> Result<Histogram<u64>> {
         let mut begun = vec![Instant::now(); count as usize];
@@ -220,7 +247,7 @@ fn watch(options: &Options, program: &Program, server: &Server) -> Result<Costs>
                         let took = begun[(number - first) as usize].elapsed();
                         latency
                             .saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
-                        if !request(number).is_empty() && !http::is_upgraded(answer) {
+                        if kind == Kind::Websocket && !http::is_upgraded(answer) {
                             trouble = Some(anyhow::anyhow!(
                                 "connection {number}: {}",
                                 String::from_utf8_lossy(answer)
@@ -240,40 +267,9 @@ fn watch(options: &Options, program: &Program, server: &Server) -> Result<Costs>
         Ok(latency.clone())
     };
     open(0, options.warmup)?;
-    let family = server.child().family()?;
-    let counted_before = server.counters()?;
-    let foreign_before = foreign(&family)?;
-    let (cpu, started) = (family.cpu_time()?, Instant::now());
+    let since = Since::now(server)?;
     let latency = open(options.warmup, options.count)?;
-    let (cpu, wall) = (family.cpu_time()?.saturating_sub(cpu), started.elapsed().as_secs_f64());
-    let foreign = foreign(&family)? - foreign_before;
-    let counted = server.counters()?;
-    ensure!(wall > 0.0, "no time passed");
-    let count = f64::from(options.count);
-    let grown = |after: Option<u64>, before: Option<u64>| {
-        Some(after?.saturating_sub(before?) as f64 / count)
-    };
-    Ok(Costs {
-        messages: u64::from(options.count),
-        messages_per_second: count / wall,
-        server_cpu_ns: cpu.as_secs_f64() * 1e9 / count,
-        server_cores: cpu.as_secs_f64() / wall,
-        foreign_cores: (foreign / wall).max(0.0),
-        core_distance_ns: None,
-        enters: grown(counted.enters, counted_before.enters),
-        system_calls: grown(counted.system_calls, counted_before.system_calls),
-        judged_system_calls: None,
-        judge: None,
-        allocations: grown(counted.allocations, counted_before.allocations),
-        compressions: None,
-        latency_us: Latency::of(&latency),
-    })
-}
-
-/// Seconds that neither the server nor this process used.
-fn foreign(family: &process::Family) -> Result<f64> {
-    let measured = family.cpu_time()? + process::own_cpu_time()?;
-    Ok(process::machine_busy_time()?.as_secs_f64() - measured.as_secs_f64())
+    since.costs(server, options.count.into(), &latency)
 }
 
 const SUBSCRIBING: &str = "headwater, subscribed";
@@ -302,8 +298,9 @@ mod tests {
             series(ECHOING, 1_400.0),
             series("raw", 1_000.0),
             series("another", 1_200.0),
+            series("peer", 2_800.0),
         ];
-        let limit = cheapest(&rounds).map(|series| series.name.clone());
+        let limit = cheapest(rounds[2..4].iter()).map(|series| series.name.clone());
         assert_eq!(limit.as_deref(), Some("raw"));
         let handshake = Handshake {
             options: serde_json::Value::Null,
@@ -312,12 +309,14 @@ mod tests {
             missing: vec![],
             rounds,
             limit,
+            peers: vec!["peer".into()],
             claims: vec![],
         };
         let (places, times) = (Places::example(), Times::example());
         let setting = Setting { places: &places, times: &times, any_distance: false };
-        let verdicts: Vec<_> =
-            handshake.judge(&setting).into_iter().map(|claim| claim.verdict).collect();
-        assert_eq!(verdicts, [Verdict::Missed, Verdict::Held]);
+        let claims = handshake.judge(&setting);
+        let verdicts: Vec<_> = claims.iter().map(|claim| claim.verdict).collect();
+        assert_eq!(verdicts, [Verdict::Missed, Verdict::Held, Verdict::NotAsked]);
+        assert!(claims[2].measured.starts_with("0.500 "), "{}", claims[2].measured);
     }
 }

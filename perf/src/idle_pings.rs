@@ -5,6 +5,8 @@
 //! are pinged and those who speak are spared; allocations; and how late a quiet channel is meanwhile.
 //! Clients answer every ping. Who was to speak and could not, because the machine held this program up, is
 //! silent like others.
+//!
+//! With `--peers`, other servers beside it, each in its own manner; nobody speaks there.
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -13,15 +15,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::beside::{self, Bench, Beside};
 use crate::claims::{self, Claim, Verdict};
 use crate::headwater::{self, Headwater, Setup};
 use crate::held::{Crowd, Said};
 use crate::http::{self, Upgrade};
 use crate::load::{Expected, Load, Pattern, Plan, UNLIMITED};
-use crate::measure::Latency;
+use crate::measure::{Costs, Latency};
+use crate::peers::Role;
 use crate::process::Launch;
 use crate::record::{self, Surroundings};
-use crate::servers::Message;
+use crate::servers::{Job, Message, Program};
 use crate::{frames, quiet};
 
 /// Pings of many silent connections
@@ -50,6 +54,8 @@ pub(crate) struct Options {
     /// Shards of the server; with more than one it is not pinned.
     #[arg(long, default_value_t = 1)]
     shards: u32,
+    #[command(flatten)]
+    beside: beside::Options,
     /// A missed claim is exit code 1.
     #[arg(long)]
     gate: bool,
@@ -77,6 +83,8 @@ pub(crate) struct IdlePings {
     mean: f64,
     allocations: Option<f64>,
     pub(crate) quiet_us: Latency,
+    /// CPU of each ping and its answer, where nobody speaks.
+    pub(crate) beside: Option<Beside>,
     pub(crate) claims: Vec<Claim>,
 }
 
@@ -160,13 +168,34 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         mean: whole.iter().sum::<u64>() as f64 / whole.len() as f64,
         allocations: grown.map(|grown| grown as f64 / pings as f64),
         quiet_us,
+        beside: None,
         claims: Vec::new(),
     };
     result.claims = result.judge();
     result.print();
     claims::print(&result.claims);
+    result.beside = beside(options, ping_interval_ms)?;
     record::finish(&places.results, "idle-pings", &surroundings, &result)?;
     Ok(!options.gate || claims::hold(&result.claims))
+}
+
+fn beside(options: &Options, ping_ms: u32) -> Result<Option<Beside>> {
+    let Options { places, count, in_flight, .. } = options;
+    let message = Message::new(frames::payload(64));
+    let round = Duration::from_millis(ping_ms.into());
+    let once = |program: &Program, count: u32| -> Result<Costs> {
+        let job = Job { ping_ms, ..message.job(Role::Pings, count) };
+        let mut bench = Bench::open(places, program, &job, *in_flight)?;
+        bench.turn_for(round)?;
+        let (pings, since) = (bench.crowd.pings, bench.since()?);
+        bench.turn_for(round.mul_f64(options.rounds))?;
+        bench.costs(&since, bench.crowd.pings - pings)
+    };
+    let beside = Beside::measure(&options.beside, places, Role::Pings, *count, once)?;
+    if let Some(beside) = &beside {
+        beside.print("a ping and its answer");
+    }
+    Ok(beside)
 }
 
 /// What the clients' thread saw.

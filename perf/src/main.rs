@@ -7,6 +7,7 @@
 //! measure               CPU, system calls (judge), latency of a window
 //! http -> load -> ring  connections, then closed and open loops on io_uring
 //! attackers             what is done to a server beside the load
+//! beside                a crowd's scenario with other servers in Headwater's place
 //! servers | headwater | peers   start and stop what is measured (process: children and /proc)
 //! statistics, claims    medians with their spread, and what is promised of them
 //! record -> report      JSON with machine, kernel, commit, flags; a page to look at
@@ -19,6 +20,7 @@
 #![allow(clippy::print_stdout, reason = "the tables are what this program is for")]
 
 mod attackers;
+mod beside;
 mod broadcast;
 mod claims;
 mod compare;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::judge::{self, Verdict};
 use crate::load::Load;
 use crate::process::{self, Child, Family};
-use crate::servers::Counters;
+use crate::servers::{Counters, Server};
 
 /// How long each part of a run takes.
 #[derive(Debug, Clone, Serialize, clap::Args)]
@@ -128,6 +128,57 @@ pub(crate) fn costs(
         compressions: per_counted(|counters| counters.compressions),
         latency_us: Latency::of(&histogram),
     })
+}
+
+/// What a server had used when something began that is no load of messages.
+#[derive(Debug)]
+pub(crate) struct Since {
+    family: Family,
+    counters: Counters,
+    foreign: f64,
+    cpu: Duration,
+    began: Instant,
+}
+
+impl Since {
+    pub(crate) fn now(server: &Server) -> Result<Self> {
+        let (family, counters) = (server.child().family()?, server.counters()?);
+        let foreign = foreign_time(&family)?;
+        let cpu = family.cpu_time()?;
+        Ok(Self { family, counters, foreign, cpu, began: Instant::now() })
+    }
+
+    /// Of each of `count` things that were done meanwhile.
+    pub(crate) fn costs(
+        &self,
+        server: &Server,
+        count: u64,
+        latency: &Histogram<u64>,
+    ) -> Result<Costs> {
+        let cpu = self.family.cpu_time()?.saturating_sub(self.cpu).as_secs_f64();
+        let wall = self.began.elapsed().as_secs_f64();
+        let foreign = foreign_time(&self.family)? - self.foreign;
+        let (counters, before) = (server.counters()?, &self.counters);
+        ensure!(wall > 0.0 && count > 0, "nothing was done, or in no time");
+        let each = |field: fn(&Counters) -> Option<u64>| {
+            Some(field(&counters)?.saturating_sub(field(before)?) as f64 / count as f64)
+        };
+        Ok(Costs {
+            messages: count,
+            messages_per_second: count as f64 / wall,
+            server_cpu_ns: cpu * 1e9 / count as f64,
+            server_cores: cpu / wall,
+            foreign_cores: (foreign / wall).max(0.0),
+            core_distance_ns: None,
+            enters: each(|counters| counters.enters),
+            system_calls: each(|counters| counters.system_calls),
+            judged_system_calls: None,
+            judge: None,
+            allocations: each(|counters| counters.allocations),
+            compressions: None,
+            latency_us: Latency::of(latency),
+        })
+    }
 }
 
 /// For every connection to be answered once.

@@ -55,8 +55,7 @@ pub(crate) fn once(
     pattern: Pattern,
 ) -> Result<Costs> {
     let Setting { places, times, .. } = setting;
-    let measured = || -> Result<Costs> {
-        let before = distance::between(places.server_cpu(), places.client_cpu())?;
+    let measured = distance::around(places, || {
         let server = program.start(job, &Launch::on(places.server_cpu()))?;
         let load = Load::start(Plan {
             sockets: server.connect(job).context("connecting")?,
@@ -66,13 +65,11 @@ pub(crate) fn once(
             cpu: places.client_cpu(),
             allowed: UNLIMITED,
         });
-        let mut costs = measure::costs(server.child(), || server.counters(), load, times)?;
+        let costs = measure::costs(server.child(), || server.counters(), load, times)?;
         server.stop()?;
-        let after = distance::between(places.server_cpu(), places.client_cpu())?;
-        costs.core_distance_ns = before.zip(after).map(|(before, after)| [before, after]);
         Ok(costs)
-    };
-    measured().with_context(|| format!("measuring {}", program.name()))
+    });
+    measured.with_context(|| format!("measuring {}", program.name()))
 }
 
 impl Pairs {

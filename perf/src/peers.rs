@@ -38,6 +38,10 @@ pub(crate) enum Role {
     FanOut,
     /// What a handshake costs without a protocol.
     Accept,
+    /// Pings whoever is silent, in the manner that is usual for it.
+    Pings,
+    /// `NUMBER TEXT` on `/publish` brings the text to those of `/c/NUMBER`.
+    Channels,
 }
 
 impl Role {
@@ -47,6 +51,8 @@ impl Role {
             Self::Broadcast => "broadcast",
             Self::FanOut => "fan-out",
             Self::Accept => "accept",
+            Self::Pings => "pings",
+            Self::Channels => "channels",
         }
     }
 }
@@ -135,6 +141,12 @@ pub(crate) enum Publish {
     Post(String),
 }
 
+/// Where those of a channel are, and who publishes on all, with [`Role::Channels`].
+pub(crate) fn channel_path(number: u32) -> String {
+    format!("/c/{number}")
+}
+pub(crate) const PUBLISH_PATH: &str = "/publish";
+
 /// All peers and where they live.
 #[derive(Debug, Clone)]
 pub(crate) struct Peers {
@@ -188,6 +200,21 @@ impl Peers {
             peer.roles.contains(&role) && (peer.limit || asked)
         });
         Ok(())
+    }
+
+    /// Keeps the WebSocket servers that `names` asks for, as above; those that lack the role are named.
+    pub(crate) fn select_websockets(&mut self, role: Role, names: &str) -> Result<Vec<Missing>> {
+        let asked = |peer: &&Peer| {
+            let by_name = names.split(',').any(|name| name.trim() == peer.name);
+            peer.kind == Kind::Websocket && (names == "all" || by_name)
+        };
+        let lacking = self.list.iter().filter(asked).filter(|peer| !peer.roles.contains(&role));
+        let why = format!("it has no role {}", role.name());
+        let lacking =
+            lacking.map(|peer| Missing { name: peer.name.clone(), why: why.clone() }).collect();
+        self.select(role, names)?;
+        self.list.retain(|peer| peer.kind == Kind::Websocket);
+        Ok(lacking)
     }
 
     pub(crate) fn start(
@@ -261,6 +288,7 @@ impl Peer {
             ("{reply}", job.reply.len().to_string()),
             ("{payload}", job.payload.len().to_string()),
             ("{connections}", job.connections.to_string()),
+            ("{ping_ms}", job.ping_ms.to_string()),
             ("{role}", job.role.name().to_owned()),
             ("{port}", port.to_string()),
         ];
@@ -315,7 +343,7 @@ impl RunningPeer {
             path: match job.role {
                 Role::Echo => peer.echo_path.clone(),
                 Role::Broadcast => peer.broadcast_path.clone(),
-                Role::Accept | Role::FanOut => root(),
+                Role::Accept | Role::FanOut | Role::Pings | Role::Channels => root(),
             },
             publish: peer.publish()?,
             counts: peer.counters == Some(CountsBy::SigUsr1),
@@ -452,6 +480,7 @@ mod tests {
             reply: b"1234567",
             connections: 64,
             deflate: false,
+            ping_ms: 4000,
         };
         assert_eq!(peers[0].arguments(&job, 0), ["--recv", "11", "--slots=64"]);
         assert_eq!(peers[1].arguments(&job, 99), ["ws.js", "echo", "99", "5/7"]);
@@ -477,6 +506,7 @@ mod tests {
             reply: b"1234567",
             connections: 64,
             deflate: false,
+            ping_ms: 4000,
         };
         for peer in &peers.list {
             assert!(!peer.roles.is_empty() && peer.publish().is_ok(), "{}", peer.name);
@@ -502,6 +532,22 @@ mod tests {
             assert_eq!(peers.names(), expected);
         }
         assert!(all.clone().select(Role::Echo, "wss").is_err());
+    }
+
+    #[test]
+    fn whoever_lacks_the_role_is_named() {
+        let all = Peers { directory: ".".into(), list: parse(TEXT).unwrap() };
+        for (role, names, expected, lacking) in [
+            (Role::Echo, "all", "ws", 0),
+            (Role::Broadcast, "all", "", 1),
+            (Role::Broadcast, "ws", "", 1),
+            (Role::Broadcast, "none", "", 0),
+        ] {
+            let mut peers = all.clone();
+            let missing = peers.select_websockets(role, names).unwrap();
+            assert_eq!((peers.names().as_str(), missing.len()), (expected, lacking));
+            assert!(missing.iter().all(|peer| peer.name == "ws" && peer.why.contains("broadcast")));
+        }
     }
 
     #[test]

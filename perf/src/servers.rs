@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::frames;
-use crate::headwater::{self, Headwater};
+use crate::headwater::{self, Headwater, Setup};
 use crate::http::{self, Upgrade};
 use crate::load::Expected;
 use crate::peers::{Kind, Peer, Peers, Publish, Role, RunningPeer};
@@ -37,6 +37,8 @@ pub(crate) struct Job<'a> {
     pub(crate) connections: u32,
     /// Broadcast: subscribers offer permessage-deflate.
     pub(crate) deflate: bool,
+    /// Pings: between two of a silent connection.
+    pub(crate) ping_ms: u32,
 }
 
 /// A message in the forms that a [`Job`] borrows.
@@ -55,7 +57,7 @@ impl Message {
 
     pub(crate) fn job(&self, role: Role, connections: u32) -> Job<'_> {
         let Self { payload, request, reply } = self;
-        Job { role, payload, request, reply, connections, deflate: false }
+        Job { role, payload, request, reply, connections, deflate: false, ping_ms: PING_MS }
     }
 }
 
@@ -88,7 +90,11 @@ impl Program {
     pub(crate) fn start(&self, job: &Job<'_>, launch: &Launch<'_>) -> Result<Server> {
         match self {
             Self::Headwater { binary, shards, .. } => {
-                Ok(Server::Headwater(Headwater::start(binary, *shards, launch)?))
+                let setup = match job.role {
+                    Role::Pings => Setup::with_pings(*shards, job.ping_ms),
+                    _ => Setup::without_pings(*shards),
+                };
+                Ok(Server::Headwater(Headwater::start_as(binary, setup, launch)?))
             }
             Self::Peer(peers, peer) => Ok(Server::Peer(peers.start(peer, job, launch)?)),
         }
@@ -160,6 +166,14 @@ impl Server {
         Ok(sockets)
     }
 
+    /// Where the WebSockets of its role are; those of Headwater are subscribed.
+    pub(crate) fn path(&self) -> String {
+        match self {
+            Self::Headwater(_) => headwater::channel_path(CHANNEL),
+            Self::Peer(peer) => peer.path.clone(),
+        }
+    }
+
     /// What the sending connections send.
     pub(crate) fn outgoing(&self, job: &Job<'_>) -> Vec<u8> {
         match (job.role, self.publish()) {
@@ -207,5 +221,7 @@ impl Server {
     }
 }
 
+/// For those whose role has no pings, but whose command names them.
+pub(crate) const PING_MS: u32 = 30_000;
 /// Of broadcasts on Headwater.
 const CHANNEL: &str = "broadcast";

@@ -6,6 +6,8 @@
 //! some are published while nobody is there, the last while about half are back. Clients run on one core
 //! and only when the quiet channel's do not, so what is late there is late because of the server, or
 //! because of what the kernel does for the storm's packets.
+//!
+//! With `--peers`, other servers beside it: cut off and back, with neither the one nor the other.
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -14,15 +16,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::beside::{self, Bench, Beside};
 use crate::claims::{self, Claim, Verdict};
 use crate::headwater::{self, Headwater, Setup};
 use crate::held::{Crowd, Openings, Said};
 use crate::http::{self, Upgrade};
 use crate::load::{Expected, Load, Pattern, Plan, UNLIMITED};
-use crate::measure::Latency;
+use crate::measure::{Costs, Latency};
+use crate::peers::Role;
 use crate::process::Launch;
 use crate::record::{self, Surroundings};
-use crate::servers::Message;
+use crate::servers::{Message, Program};
 use crate::{frames, quiet};
 
 /// A crowd that is cut off at once and reconnects at once
@@ -57,6 +61,8 @@ pub(crate) struct Options {
     /// Seconds until all must be back.
     #[arg(long, default_value_t = 120.0)]
     patience: f64,
+    #[command(flatten)]
+    beside: beside::Options,
     /// A missed claim is exit code 1.
     #[arg(long)]
     gate: bool,
@@ -84,6 +90,8 @@ pub(crate) struct Storm {
     server_seconds: f64,
     pub(crate) before_us: Latency,
     pub(crate) during_us: Latency,
+    /// CPU of each connection that came back, with nothing beside it.
+    pub(crate) beside: Option<Beside>,
     pub(crate) claims: Vec<Claim>,
 }
 
@@ -163,13 +171,45 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         server_seconds: server_seconds.as_secs_f64(),
         before_us,
         during_us,
+        beside: None,
         claims: Vec::new(),
     };
     storm.claims = storm.judge();
     storm.print();
     claims::print(&storm.claims);
+    storm.beside = beside(options)?;
     record::finish(&places.results, "storm", &surroundings, &storm)?;
     Ok(!options.gate || claims::hold(&storm.claims))
+}
+
+fn beside(options: &Options) -> Result<Option<Beside>> {
+    let Options { places, count, in_flight, .. } = options;
+    let message = Message::new(frames::payload(64));
+    let once = |program: &Program, count: u32| -> Result<Costs> {
+        let job = message.job(Role::Broadcast, count);
+        let mut bench = Bench::open(places, program, &job, *in_flight)?;
+        bench.crowd.openings = Openings::default();
+        let (since, cut) = (bench.since()?, Instant::now());
+        bench.crowd.cut()?;
+        bench.fill(count)?;
+        let seconds = cut.elapsed().as_secs_f64();
+        bench.settle()?;
+        let mut costs = bench.costs(&since, count.into())?;
+        costs.messages_per_second = f64::from(count) / seconds;
+        let Openings { refused, failed, .. } = bench.crowd.openings;
+        if refused + failed > 0 {
+            println!(
+                "  {}: {refused} were refused and {failed} failed, and came again",
+                program.name()
+            );
+        }
+        Ok(costs)
+    };
+    let beside = Beside::measure(&options.beside, places, Role::Broadcast, *count, once)?;
+    if let Some(beside) = &beside {
+        beside.print("a connection that came back, the end of the old one included");
+    }
+    Ok(beside)
 }
 
 /// Publications at a rate to subscribers that have nothing to do with the storm.

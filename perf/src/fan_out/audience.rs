@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::headwater;
 use crate::http::{self, Upgrade};
 use crate::ring::{Event, Parked};
+use crate::{frames, headwater, peers};
 
 /// How many subscribers there are, and of what.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +69,8 @@ enum Publisher {
     Posts { streams: Vec<TcpStream>, used: Instant, address: SocketAddr, payload: Vec<u8> },
     /// By numbers.
     Numbers(TcpStream),
+    /// By messages of a WebSocket.
+    Messages { stream: TcpStream, payload: Vec<u8> },
 }
 
 /// Which of the two.
@@ -81,9 +83,18 @@ pub(super) const OTHER: usize = 1;
 pub(super) enum Place {
     Headwater(SocketAddr),
     Raw(SocketAddr),
+    Peer(SocketAddr),
 }
 
 impl Place {
+    fn path(self, channel: u32) -> String {
+        match self {
+            Self::Headwater(_) => headwater::channel_path(&channel_name(channel)),
+            Self::Peer(_) => peers::channel_path(channel),
+            Self::Raw(_) => String::new(),
+        }
+    }
+
     /// Subscribers, the first of which is the `base`-th of the run and the `first`-th of the server.
     fn open(
         self,
@@ -93,9 +104,11 @@ impl Place {
         paths: &[String],
     ) -> Result<Vec<TcpStream>> {
         match self {
-            Self::Headwater(address) => http::open_websockets_to(address, base, count, |index| {
-                Upgrade::to(&paths[(index - base + first) % paths.len()])
-            }),
+            Self::Headwater(address) | Self::Peer(address) => {
+                http::open_websockets_to(address, base, count, |index| {
+                    Upgrade::to(&paths[(index - base + first) % paths.len()])
+                })
+            }
             Self::Raw(address) => http::open_raw(address, base, count),
         }
     }
@@ -114,7 +127,8 @@ impl Audience {
             Publisher::open(servers[0], size, payload)?,
             Publisher::open(servers[1], size, payload)?,
         ];
-        let paths: Vec<String> = (0..size.channels).map(path).collect();
+        let paths = servers
+            .map(|server| (0..size.channels).map(|one| server.path(one)).collect::<Vec<String>>());
         let mut first = 0;
         while first < size.subscribers {
             let count = size.step().min(size.subscribers - first);
@@ -124,7 +138,7 @@ impl Audience {
                     base,
                     first as usize,
                     count as usize,
-                    &paths,
+                    &paths[server],
                 )?)?;
             }
             first += count;
@@ -273,13 +287,18 @@ impl Publisher {
                 control.set_read_timeout(Some(PATIENCE))?;
                 Ok(Self::Numbers(control))
             }
+            Place::Peer(address) => {
+                let upgrade = Upgrade::to(peers::PUBLISH_PATH);
+                let stream = http::open_websockets(address, upgrade, 0, 1)?.remove(0);
+                Ok(Self::Messages { stream, payload: payload.to_vec() })
+            }
         }
     }
 
     /// A WebSocket is there when its upgrade is answered; the raw ring says when it has accepted all.
     fn wait_until_all_came(&mut self) -> Result<()> {
         match self {
-            Self::Posts { .. } => Ok(()),
+            Self::Posts { .. } | Self::Messages { .. } => Ok(()),
             Self::Numbers(control) => {
                 control.read_exact(&mut [0]).context("the raw ring did not accept all")
             }
@@ -287,7 +306,7 @@ impl Publisher {
     }
 
     fn is_exact(&self) -> bool {
-        matches!(self, Self::Posts { .. })
+        !matches!(self, Self::Numbers(_))
     }
 
     fn tell(&mut self, channels: &[u32]) -> Result<()> {
@@ -302,6 +321,10 @@ impl Publisher {
             Self::Numbers(stream) => {
                 let numbers: Vec<u8> = channels.iter().flat_map(|one| one.to_le_bytes()).collect();
                 stream.write_all(&numbers)?;
+            }
+            Self::Messages { stream, payload } => {
+                let messages = channels.iter().flat_map(|one| publication(*one, payload));
+                stream.write_all(&messages.collect::<Vec<u8>>())?;
             }
         }
         Ok(())
@@ -327,6 +350,7 @@ impl Publisher {
                 streams[at].write_all(&http::post_request(*address, &path, payload))?;
             }
             Self::Numbers(stream) => stream.write_all(&0_u32.to_le_bytes())?,
+            Self::Messages { stream, payload } => stream.write_all(&publication(0, payload))?,
         }
         Ok(())
     }
@@ -363,8 +387,9 @@ fn channel_name(channel: u32) -> String {
     format!("fan-{channel}")
 }
 
-fn path(channel: u32) -> String {
-    headwater::channel_path(&channel_name(channel))
+/// What brings `payload` to a channel of a peer.
+fn publication(channel: u32, payload: &[u8]) -> Vec<u8> {
+    frames::client_text(&[format!("{channel} ").as_bytes(), payload].concat())
 }
 
 /// Marks a number that is not a channel's.

@@ -3,24 +3,25 @@
 //! In: numbers of subscribers, in one channel or many. Out: for each, the ratio over interleaved pairs.
 //! Both servers hold all their connections throughout; in turn one of them brings some publications to
 //! every subscriber, each publication (a burst of them, where there are many channels) following when
-//! the one before has arrived everywhere, so that nothing coalesces.
+//! the one before has arrived everywhere, so that nothing coalesces. With `--peers`, other WebSocket servers in
+//! the raw ring's place, one after the other.
 
 mod audience;
 pub(crate) mod curve;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::claims::{self, Claim, Verdict};
 use crate::headwater::Headwater;
-use crate::peers::{Peers, Role, RunningPeer};
+use crate::peers::{Missing, Peers, Role, RunningPeer};
 use crate::process::{self, Child, Family, Launch};
 use crate::record::{self, Surroundings};
-use crate::servers::{Job, Message};
+use crate::servers::{Job, Message, Program, Server};
 use crate::statistics::Summary;
-use crate::{distance, frames};
+use crate::{beside, distance, frames};
 use audience::{Audience, BURST, FIRST, OTHER, Place, Size};
 
 /// Deliveries against raw sends, at any number of subscribers
@@ -48,6 +49,13 @@ pub(crate) struct Options {
     /// Another build of Headwater to compare with, instead of the raw ring.
     #[arg(long)]
     against: Option<PathBuf>,
+    /// WebSocket peers to measure too, of at most 18,000 subscribers: all, none, or names with commas between
+    /// them.
+    #[arg(long, default_value = "none")]
+    peers: String,
+    /// Pairs with each peer.
+    #[arg(long, default_value_t = 8)]
+    peer_pairs: u32,
     /// Keep pairs during which the distance between the two cores changed.
     #[arg(long)]
     any_distance: bool,
@@ -90,6 +98,9 @@ pub(crate) struct FanOut {
     pub(crate) channels: u32,
     pub(crate) payload: u32,
     pub(crate) sizes: Vec<Sized>,
+    /// The same with peers.
+    pub(crate) beside: Vec<Sized>,
+    pub(crate) missing: Vec<Missing>,
     pub(crate) claims: Vec<Claim>,
 }
 
@@ -97,7 +108,9 @@ pub(crate) struct FanOut {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Sized {
     pub(crate) subscribers: u32,
-    /// Server CPU of a delivery, nanoseconds: Headwater and the raw ring.
+    /// What it is compared with.
+    pub(crate) other: String,
+    /// Server CPU of a delivery, nanoseconds: Headwater and the other.
     pub(crate) pairs: Vec<[f64; 2]>,
     /// Pairs whose cores moved.
     pub(crate) left_out: Vec<[f64; 2]>,
@@ -115,36 +128,71 @@ pub(crate) struct Sized {
 /// Says whether the gate held.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     let surroundings = Surroundings::look();
+    let Options { limit, peers, .. } = options;
+    let mut missing = Vec::new();
+    let (directory, build) = (&limit.peers_directory, limit.build);
+    let programs = beside::programs(peers, directory, build, Role::Channels, &mut missing)?;
+    let most = options.subscribers.iter().max().copied().unwrap_or_default();
+    ensure!(peers == "none" || most <= PEERS_MAX, "--peers is for at most {PEERS_MAX} subscribers");
     let mut result = FanOut {
         options: serde_json::to_value(options)?,
         channels: options.channels,
         payload: options.payload,
         sizes: Vec::new(),
+        beside: Vec::new(),
+        missing,
         claims: Vec::new(),
     };
     for &subscribers in &options.subscribers {
         ensure!(subscribers >= options.channels, "more channels than subscribers");
-        let sized = measure(options, Size { subscribers, channels: options.channels })?;
+        let size = Size { subscribers, channels: options.channels };
+        let against = options.against.as_deref().map_or(Against::Raw, Against::Build);
+        let sized = measure(options, size, against)?;
         let cell = match options.channels {
             1 => format!("{subscribers}"),
             channels => format!("{channels} x {}", subscribers / channels),
         };
         sized.print(&cell);
-        let ratio = sized.ratio.as_ref();
-        result.claims.push(match (&options.against, ratio) {
-            (Some(_), Some(ratio)) => Claim::new(
-                "CPU of a delivery / the other build's",
-                &cell,
-                Verdict::NotAsked,
-                ratio.short(),
-            ),
-            _ => Claim::bounded("CPU of a delivery / of a raw send", &cell, ratio, PROMISED),
-        });
+        result.claims.push(sized.claim(&cell));
         result.sizes.push(sized);
+        for program in &programs {
+            match measure(options, size, Against::Peer(program)) {
+                Ok(sized) => {
+                    sized.print(&cell);
+                    result.claims.push(sized.claim(&cell));
+                    result.beside.push(sized);
+                }
+                Err(error) => {
+                    let (name, why) = (program.name().to_owned(), format!("{error:#}"));
+                    result.missing.push(Missing { name, why });
+                }
+            }
+        }
+    }
+    for Missing { name, why } in &result.missing {
+        println!("  missing: {name}: {why}");
     }
     claims::print(&result.claims);
     record::finish(&options.places.results, "fan-out", &surroundings, &result)?;
     Ok(!options.gate || claims::hold(&result.claims))
+}
+
+/// What Headwater is to be compared with.
+#[derive(Debug, Clone, Copy)]
+enum Against<'a> {
+    Raw,
+    Build(&'a Path),
+    Peer(&'a Program),
+}
+
+impl Against<'_> {
+    fn name(&self) -> &str {
+        match self {
+            Self::Raw => RAW,
+            Self::Build(_) => "the other build",
+            Self::Peer(program) => program.name(),
+        }
+    }
 }
 
 /// Both servers at work on one number of subscribers.
@@ -172,6 +220,14 @@ impl Bench {
 }
 
 impl Bench {
+    /// Until what compiles while it runs has.
+    fn warm_up(&mut self) -> Result<()> {
+        for _ in 0..WARM_UPS {
+            self.half(OTHER)?;
+        }
+        Ok(())
+    }
+
     /// Tries them all and leaves the raw ring with the cheapest.
     fn choose_send_batch(&mut self, batches: &[u32]) -> Result<Vec<(u32, f64)>> {
         let mut tried: Vec<(u32, f64)> = Vec::new();
@@ -192,15 +248,18 @@ impl Bench {
     }
 }
 
-fn measure(options: &Options, size: Size) -> Result<Sized> {
+fn measure(options: &Options, size: Size, against: Against<'_>) -> Result<Sized> {
     let places = &options.places;
     let launch = Launch::on(places.server_cpu());
     let message = Message::new(frames::json(options.payload as usize));
     let headwater = Headwater::start(&places.headwater, 1, &launch)?;
     let job = message.job(Role::FanOut, size.subscribers);
-    let other = match &options.against {
-        Some(binary) => Other::Headwater(Headwater::start(binary, 1, &launch)?),
-        None => Other::Raw(options.limit.start(&job, &launch)?),
+    let other = match against {
+        Against::Build(binary) => Other::Headwater(Headwater::start(binary, 1, &launch)?),
+        Against::Raw => Other::Raw(options.limit.start(&job, &launch)?),
+        Against::Peer(program) => {
+            Other::Peer(program.start(&message.job(Role::Channels, size.subscribers), &launch)?)
+        }
     };
     process::pin(places.client_cpu())?;
     let servers = [Place::Headwater(headwater.address), other.place()];
@@ -213,11 +272,14 @@ fn measure(options: &Options, size: Size) -> Result<Sized> {
         rounds: options.deliveries.div_ceil(size.subscribers),
     };
     let checked = bench.audience.check(FIRST)?;
-    bench.audience.check(OTHER)?;
+    let others = bench.audience.check(OTHER)?;
+    let is_peer = matches!(against, Against::Peer(_));
+    ensure!(!is_peer || others == checked, "only {others} had it byte for byte");
     ensure!(checked == u64::from(size.subscribers), "only {checked} had it byte for byte");
 
     let mut sized = Sized {
         subscribers: size.subscribers,
+        other: against.name().to_owned(),
         pairs: Vec::new(),
         left_out: Vec::new(),
         ratio: None,
@@ -226,14 +288,17 @@ fn measure(options: &Options, size: Size) -> Result<Sized> {
         user_ns: [0.0; 2],
         enters: None,
     };
-    if options.against.is_none() {
-        sized.send_batches = bench.choose_send_batch(&options.limit.send_batch)?;
+    match against {
+        Against::Raw => sized.send_batches = bench.choose_send_batch(&options.limit.send_batch)?,
+        Against::Peer(_) => bench.warm_up()?,
+        Against::Build(_) => {}
     }
+    let pairs = if is_peer { options.peer_pairs } else { options.pairs };
     let enters = headwater.counters()?.enters;
     let user = [bench.families[FIRST].user_time()?, bench.families[OTHER].user_time()?];
     let mut halves = 0;
-    for number in 0..options.pairs * 2 {
-        if sized.pairs.len() >= options.pairs as usize {
+    for number in 0..pairs * 2 {
+        if sized.pairs.len() >= pairs as usize {
             break;
         }
         let before = distance::between(places.server_cpu(), places.client_cpu())?;
@@ -269,6 +334,7 @@ fn measure(options: &Options, size: Size) -> Result<Sized> {
 enum Other {
     Raw(RunningPeer),
     Headwater(Headwater),
+    Peer(Server),
 }
 
 impl Other {
@@ -276,6 +342,7 @@ impl Other {
         match self {
             Self::Raw(peer) => Place::Raw(peer.address),
             Self::Headwater(headwater) => Place::Headwater(headwater.address),
+            Self::Peer(server) => Place::Peer(server.address()),
         }
     }
 
@@ -283,11 +350,23 @@ impl Other {
         match self {
             Self::Raw(peer) => &peer.child,
             Self::Headwater(headwater) => &headwater.child,
+            Self::Peer(server) => server.child(),
         }
     }
 }
 
 impl Sized {
+    /// Only of raw sends anything is promised.
+    fn claim(&self, cell: &str) -> Claim {
+        let what = format!("CPU of a delivery / of {}", self.other);
+        match &self.ratio {
+            Some(ratio) if self.other != RAW => {
+                Claim::new(&what, cell, Verdict::NotAsked, ratio.short())
+            }
+            ratio => Claim::bounded(&what, cell, ratio.as_ref(), PROMISED),
+        }
+    }
+
     fn print(&self, cell: &str) {
         let median = |server: usize| {
             let summary = Summary::of(self.pairs.iter().map(|pair| pair[server]));
@@ -300,10 +379,11 @@ impl Sized {
         }
         let [ours, others] = self.user_ns;
         println!(
-            "{cell:>16}  {:6.0} ns a delivery ({ours:.0} in the program), {:6.0} ns of the other ({others:.0}); \
+            "{cell:>16}  {:6.0} ns a delivery ({ours:.0} in the program), {:6.0} ns of {} ({others:.0}); \
              {} enters a delivery; {} of {} pairs left out",
             median(FIRST),
             median(OTHER),
+            self.other,
             self.enters.map_or_else(|| "?".into(), |enters| format!("{enters:.4}")),
             self.left_out.len(),
             self.left_out.len() + self.pairs.len(),
@@ -311,5 +391,9 @@ impl Sized {
     }
 }
 
+const RAW: &str = "a raw send";
+/// What a process may have on small machines is 20,000 descriptors.
+const PEERS_MAX: u32 = 18_000;
+const WARM_UPS: u32 = 3;
 /// Median, and the upper end of its interval.
 const PROMISED: (f64, f64) = (1.08, 1.15);

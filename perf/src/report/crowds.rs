@@ -5,6 +5,7 @@ use super::page::{Figure, Page};
 use super::plots::{Bar, bars};
 use super::plots::{Curve, curves};
 use super::svg::number;
+use crate::beside::{Beside, HEAD};
 use crate::handshake::Handshake;
 use crate::idle_pings::IdlePings;
 use crate::storm::Storm;
@@ -56,8 +57,21 @@ pub(super) fn storm(result: &Storm) -> Page {
         legend,
     }]);
     page.table("The storm", &["what", "value"], &result.rows());
+    beside(&mut page, "Of each connection that came back", result.beside.as_ref());
     page.claims(&result.claims);
     page
+}
+
+/// Other servers with the same crowd.
+fn beside(page: &mut Page, what: &str, beside: Option<&Beside>) {
+    let Some(beside) = beside else { return };
+    page.heading("Beside others", what);
+    page.table("Every server", &HEAD, &beside.rows());
+    let missing = beside.missing.iter().map(|peer| vec![peer.name.clone(), peer.why.clone()]);
+    let missing: Vec<Vec<String>> = missing.collect();
+    if !missing.is_empty() {
+        page.table("Missing peers", &["peer", "why"], &missing);
+    }
 }
 
 pub(super) fn idle_pings(result: &IdlePings) -> Page {
@@ -67,6 +81,7 @@ pub(super) fn idle_pings(result: &IdlePings) -> Page {
     );
     page.tiles(&tiles(&result.claims));
     page.table("What was seen", &["what", "value"], &result.rows());
+    beside(&mut page, "Of each ping and its answer; nobody speaks", result.beside.as_ref());
     page.claims(&result.claims);
     page
 }

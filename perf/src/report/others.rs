@@ -290,13 +290,14 @@ pub(super) fn fan_out(result: &FanOut) -> Page {
     let shown: Vec<Bar> = result
         .sizes
         .iter()
+        .chain(&result.beside)
         .flat_map(|sized| {
             let bar = |server: usize, name: &str, class: &str| Bar {
                 label: format!("{name}, {}", number(f64::from(sized.subscribers))),
                 values: sized.pairs.iter().map(|pair| pair[server]).collect(),
                 class: class.into(),
             };
-            [bar(0, "headwater", "p0"), bar(1, "the other", "p2")]
+            [bar(0, "headwater", "p0"), bar(1, &sized.other, "p2")]
         })
         .collect();
     let figure = ordered_bars("CPU per delivery", "ns of CPU per delivery", &shown);

@@ -52,6 +52,16 @@ impl Connection {
         Ok(())
     }
 
+    /// The next bytes are a ping without payload (RFC 6455 5.5.2), which is answered.
+    pub(crate) fn expect_ping(&mut self) -> Result {
+        let mut ping = [0; 2];
+        self.stream.read_exact(&mut ping)?;
+        if ping != [0x89, 0] {
+            return Err(format!("no ping but {ping:02x?}").into());
+        }
+        self.send(&[0x8a, 0x80, 0x37, 0xfa, 0x21, 0x3d])
+    }
+
     /// Nothing has come, now that half a message was sent. An answer that is on its way is found by
     /// the bytes that follow it.
     pub(crate) fn silent(&mut self) -> Result {

@@ -3,7 +3,8 @@
 //! In: names of peers (none: all), and a number, if it is to be tried with that many connections and
 //! 20 B only. Out: a line for each and role; success if none failed. A peer that
 //! is not installed is named as skipped. For 20 B, 512 B and 16 KiB: echoes of a whole message, of one
-//! that comes in two pieces and of three at once; a broadcast to 50 connections; and the end by
+//! that comes in two pieces and of three at once; a broadcast to 50 connections, and to those of five
+//! channels; two pings; and the end by
 //! SIGTERM. The client is a few blocking sockets and frames by hand: it measures nothing.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the lines are what it is for")]
@@ -74,7 +75,11 @@ fn check(peer: &Peer, role: &str, trial: &Trial) -> Result {
             "echo" => echo(peer, &wire, trial.echo_connections),
             "broadcast" => broadcast(peer, &wire, trial.broadcast_connections),
             "accept" => accept(peer, &wire, trial.echo_connections),
-            _ => Err("a role is echo, broadcast or accept".into()),
+            "channels" => channels(peer, &wire, trial.broadcast_connections),
+            // A ping has no payload, so one round is enough.
+            "pings" if payload == trial.payloads[0] => pings(peer, &wire, trial.echo_connections),
+            "pings" => Ok(()),
+            _ => Err("a role is echo, broadcast, channels, accept or pings".into()),
         };
         checked.map_err(|error| format!("with {payload} B: {error}"))?;
     }
@@ -104,6 +109,41 @@ fn accept(peer: &Peer, wire: &Wire, count: usize) -> Result {
     let running = Running::start(peer, "accept", wire, count)?;
     for connection in &mut open(peer, &running, None, count)? {
         connection.expect(wire, 1)?;
+        connection.silent()?;
+    }
+    running.end()
+}
+
+/// Who is silent is pinged, and who answers again.
+fn pings(peer: &Peer, wire: &Wire, count: usize) -> Result {
+    let running = Running::start(peer, "pings", wire, count)?;
+    let mut connections = open(peer, &running, Some("/"), count)?;
+    for _ in 0..2 {
+        for connection in &mut connections {
+            connection.expect_ping()?;
+        }
+    }
+    running.end()
+}
+
+/// Each has the publications of its channel and no others.
+fn channels(peer: &Peer, wire: &Wire, count: usize) -> Result {
+    let running = Running::start(peer, "channels", wire, count)?;
+    let mut publisher = open(peer, &running, Some("/publish"), 1)?;
+    let mut subscribers = Vec::new();
+    for number in 0..CHANNELS {
+        let path = format!("/c/{number}");
+        subscribers.push(open(peer, &running, Some(&path), count / CHANNELS)?);
+    }
+    for _ in 0..2 {
+        for (number, subscribers) in subscribers.iter_mut().enumerate() {
+            publisher[0].send(&wire.publication(number))?;
+            for connection in subscribers {
+                connection.expect(wire, 1)?;
+            }
+        }
+    }
+    for connection in subscribers.iter_mut().flatten() {
         connection.silent()?;
     }
     running.end()
@@ -149,3 +189,5 @@ fn open(
         })
         .collect()
 }
+
+const CHANNELS: usize = 5;

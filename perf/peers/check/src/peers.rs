@@ -98,13 +98,23 @@ pub(crate) struct Wire {
 impl Wire {
     pub(crate) fn of(length: usize) -> Self {
         let payload: Vec<u8> = (b'a'..=b'z').cycle().take(length).collect();
-        let mut request = frame_head(length, 0x80);
-        request.extend(MASK);
-        request.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        let request = masked(&payload);
         let mut reply = frame_head(length, 0);
         reply.extend(&payload);
         Self { payload, request, reply }
     }
+
+    /// What brings it to a channel.
+    pub(crate) fn publication(&self, channel: usize) -> Vec<u8> {
+        masked(&[format!("{channel} ").as_bytes(), &self.payload].concat())
+    }
+}
+
+fn masked(payload: &[u8]) -> Vec<u8> {
+    let mut frame = frame_head(payload.len(), 0x80);
+    frame.extend(MASK);
+    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
 }
 
 /// RFC 6455 5.2: FIN and text, then the length in its shortest form.
@@ -135,6 +145,7 @@ impl Running {
                 .replace("{reply}", &wire.reply.len().to_string())
                 .replace("{payload}", &wire.payload.len().to_string())
                 .replace("{connections}", &connections.to_string())
+                .replace("{ping_ms}", PING_MS)
                 .replace("{role}", role)
                 .replace("{port}", "0")
         };
@@ -204,4 +215,6 @@ struct Listening {
     port: u16,
 }
 
+/// The shortest that all of them keep.
+const PING_MS: &str = "4000";
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -33,6 +33,9 @@ use tokio::task::{LocalSet, spawn_local, unconstrained};
 
 fn main() -> Result<(), Box<dyn error::Error>> {
     let arguments = Arguments::from_command_line();
+    if !matches!(arguments.role, Role::Echo | Role::Broadcast) {
+        return Err("only --role echo and --role broadcast".into());
+    }
     let listener = peer::listen(&arguments)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     LocalSet::new().block_on(&runtime, async move {
@@ -65,7 +68,7 @@ async fn upgrade(
             // As above.
             spawn_local(unconstrained(async move { drop(echo(upgraded).await) }));
         }
-        Role::Broadcast => {
+        _ => {
             // Before the answer: whoever has it misses nothing.
             let member = hub.join();
             spawn_local(unconstrained(

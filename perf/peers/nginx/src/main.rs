@@ -22,8 +22,8 @@ use peer::{Arguments, Role};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_command_line();
-    if arguments.role == Role::Echo {
-        eprintln!("peer-nginx: nchan has no echo, only --role broadcast");
+    if arguments.role != Role::Broadcast {
+        eprintln!("peer-nginx: only --role broadcast");
         return ExitCode::from(2);
     }
     match become_nginx(&arguments) {

@@ -32,6 +32,9 @@ pub struct Arguments {
     /// Without a protocol: bytes sent for each message.
     #[arg(long, default_value_t = 22, value_parser = clap::value_parser!(u32).range(1..=MESSAGE_MAX))]
     pub reply: u32,
+    /// With pings: milliseconds between two of a connection.
+    #[arg(long, default_value_t = 30_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub ping_ms: u32,
     /// TCP_CONGESTION of the connections; empty leaves the system's.
     #[arg(long, default_value = "cubic")]
     pub congestion: String,
@@ -52,6 +55,10 @@ pub enum Role {
     Echo,
     /// It goes to every other connection.
     Broadcast,
+    /// Nothing; connections are pinged.
+    Pings,
+    /// One of `/publish`, `NUMBER TEXT`, brings the text to those of `/c/NUMBER`.
+    Channels,
 }
 
 /// The largest message of a peer without a protocol.

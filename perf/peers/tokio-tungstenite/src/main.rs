@@ -1,42 +1,50 @@
-//! tokio-tungstenite: WebSocket echo and broadcast on tokio's current-thread runtime.
+//! tokio-tungstenite: WebSocket echo, broadcast, channels and pings on tokio's current-thread runtime.
 //!
-//! In: HTTP upgrades on any path, then messages. Out: each message to its sender, or to all others.
+//! In: HTTP upgrades on any path, then messages. Out: each message to its sender, to all others, or to
+//! a channel (see [`channels`]); or pings.
 //! The echo is one task per connection that reads and sends; the broadcast is the crate's own
 //! example of a server: a channel per connection, a message cloned (by reference) into each, and
 //! what has piled up for a connection is flushed in one write. Configuration is the crate's default
 //! except for the size of the read buffer, see [`config`].
 
+mod channels;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::error;
 use std::rc::Rc;
+use std::time::Duration;
 
+use bytes::Bytes;
+use channels::Channels;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use peer::{Arguments, Role};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 fn main() -> Result<(), Box<dyn error::Error>> {
-    let arguments = Arguments::from_command_line();
+    let arguments = Rc::new(Arguments::from_command_line());
     let listener = peer::listen(&arguments)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async move {
         let address = listener.local_addr()?;
         let listener = TcpListener::from_std(listener)?;
         peer::announce(address);
-        let hub = Rc::new(Hub::default());
-        let (role, config) = (arguments.role, config(&arguments));
+        let (hub, channels) = (Rc::new(Hub::default()), Rc::new(Channels::default()));
+        let config = config(&arguments);
         loop {
             let (stream, _) = listener.accept().await?;
-            let hub = Rc::clone(&hub);
+            let (hub, channels) = (Rc::clone(&hub), Rc::clone(&channels));
+            let arguments = Rc::clone(&arguments);
             tokio::task::spawn_local(async move {
                 // A connection that ended is the lab's to notice.
-                let _ = serve(stream, role, config, &hub).await;
+                let _ = serve(stream, &arguments, config, &hub, &channels).await;
             });
         }
     })
@@ -52,14 +60,21 @@ fn config(arguments: &Arguments) -> WebSocketConfig {
 
 async fn serve(
     stream: TcpStream,
-    role: Role,
+    arguments: &Arguments,
     config: WebSocketConfig,
     hub: &Hub,
+    channels: &Channels,
 ) -> Result<(), Error> {
+    if arguments.role == Role::Channels {
+        return channels::serve(stream, config, channels).await;
+    }
     let socket = tokio_tungstenite::accept_async_with_config(stream, Some(config)).await?;
-    match role {
+    match arguments.role {
         Role::Echo => echo(socket).await,
         Role::Broadcast => broadcast(socket, hub).await,
+        // Served above.
+        Role::Channels => Ok(()),
+        Role::Pings => pings(socket, Duration::from_millis(arguments.ping_ms.into())).await,
     }
 }
 
@@ -73,6 +88,31 @@ async fn echo(mut socket: Socket) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// A timer per connection, as in the examples of tokio. Whoever answered nothing since the last ping is gone.
+async fn pings(mut socket: Socket, every: Duration) -> Result<(), Error> {
+    let mut due = interval_at(Instant::now() + every, every);
+    // Two in a row would leave no time to answer.
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_alive = true;
+    loop {
+        tokio::select! {
+            message = socket.next() => match message {
+                Some(message) => drop(message?),
+                None => return Ok(()),
+            },
+            _ = due.tick() => {
+                if !is_alive {
+                    return Ok(());
+                }
+                is_alive = false;
+                socket.send(Message::Ping(Bytes::new())).await?;
+                continue;
+            }
+        }
+        is_alive = true;
+    }
 }
 
 async fn broadcast(socket: Socket, hub: &Hub) -> Result<(), Error> {
