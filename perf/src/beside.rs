@@ -24,7 +24,7 @@ use crate::{Places, distance};
 
 /// Which peers, and how often.
 #[derive(Debug, Clone, Serialize, clap::Args)]
-pub(crate) struct Options {
+pub(crate) struct Others {
     /// WebSocket peers to measure beside it, with at most 18,000 connections each: all, none, or names with
     /// commas between them.
     #[arg(long, default_value = "none")]
@@ -71,7 +71,7 @@ pub(crate) fn programs(
 impl Beside {
     /// Nothing where no peer is asked for; `once` is a run with so many connections.
     pub(crate) fn measure(
-        options: &Options,
+        options: &Others,
         places: &Places,
         role: Role,
         count: u32,
@@ -81,7 +81,7 @@ impl Beside {
             return Ok(None);
         }
         let connections = count.min(CONNECTIONS_MAX);
-        let Options { peers, peers_directory, build, peer_rounds } = options;
+        let Others { peers, peers_directory, build, peer_rounds } = options;
         let mut missing = Vec::new();
         let others = programs(peers, peers_directory, *build, role, &mut missing)?;
         let (name, binary) = ("headwater".to_owned(), places.headwater.clone());

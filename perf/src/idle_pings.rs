@@ -55,7 +55,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 1)]
     shards: u32,
     #[command(flatten)]
-    beside: beside::Options,
+    beside: beside::Others,
     /// A missed claim is exit code 1.
     #[arg(long)]
     gate: bool,

@@ -62,7 +62,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 120.0)]
     patience: f64,
     #[command(flatten)]
-    beside: beside::Options,
+    beside: beside::Others,
     /// A missed claim is exit code 1.
     #[arg(long)]
     gate: bool,

@@ -130,8 +130,8 @@ pub struct Due {
     pub subscription: Key,
     /// Another that will be due soon.
     pub soon: Option<Key>,
-    /// Whether its channel has so few subscribers that they should not wait for others' sends.
-    pub hurries: bool,
+    /// How many subscribers the sweep visits for this channel's format.
+    pub among: usize,
 }
 
 /// How many connections before its turn the memory of one is asked for; of its subscription, twice as
@@ -424,8 +424,8 @@ impl Fanout {
                         .map(|(_, soon)| soon.sink.connection);
                     let connection = subscription.sink.connection;
                     self.in_a_row += 1;
-                    let hurries = replica.is_small();
-                    return Some(Due { connection, subscription: key, soon, hurries });
+                    let among = replica.list_length();
+                    return Some(Due { connection, subscription: key, soon, among });
                 }
             }
             self.dirty.pop_front();

@@ -4,8 +4,8 @@ use super::deflate::Compressors;
 use super::format::Format;
 use super::log::{FormatLog, Taken};
 use super::publication::{Position, Publication};
+use crate::limits::PULL_BYTES_MAX;
 use crate::limits::{HISTORY_BYTES, HISTORY_PUBLICATIONS, REPLICA_LAG_MAX};
-use crate::limits::{HURRIED_SUBSCRIBERS_MAX, PULL_BYTES_MAX};
 use crate::memory::{BlockPool, Key, Span, Spans};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -413,11 +413,9 @@ impl Replica {
         again
     }
 
-    /// Whether the list that the sweep is in is so short that its sends should not wait for those of others.
-    pub(super) fn is_small(&self) -> bool {
-        self.readers
-            .get(self.sweeping)
-            .is_none_or(|readers| readers.list.len() <= HURRIED_SUBSCRIBERS_MAX)
+    /// How long the list is that the sweep is in.
+    pub(super) fn list_length(&self) -> usize {
+        self.readers.get(self.sweeping).map_or(0, |readers| readers.list.len())
     }
 
     /// The subscriber that the sweep comes to after `count` others, in the same list.

@@ -8,7 +8,7 @@
 use super::Shard;
 use crate::connection::Stage;
 use crate::fanout::Due;
-use crate::limits::{GATHERING_ENTERS_MAX, LINGER_MS, PULL_BYTES_MAX};
+use crate::limits::{GATHERING_ENTERS_MAX, HURRIED_PART_OF_TURN, LINGER_MS, PULL_BYTES_MAX};
 use crate::memory::{Key, Spans};
 use crate::ring::{Failure, Op, Ring};
 use crate::session;
@@ -38,7 +38,7 @@ impl<R: Ring> Shard<R> {
     /// Sends a connection what a channel has for it; what waits beside that is for [`Self::flush`].
     #[inline(always)]
     fn deliver(&mut self, due: &Due) {
-        let Self { ring, peers, world, .. } = self;
+        let Self { ring, peers, world, sinks_per_turn, .. } = self;
         let key = due.connection;
         let Some(peer) = peers.get_mut(key) else { return };
         let round = ring.round(peer.socket.cell());
@@ -62,7 +62,8 @@ impl<R: Ring> Shard<R> {
         peer.sent_in = round;
         world.counters().deliveries.add(publications);
         let spans = Spans::from_buf([span]);
-        let sent = if due.hurries {
+        // Who is one of few does not wait for the sends of others.
+        let sent = if due.among <= *sinks_per_turn / HURRIED_PART_OF_TURN {
             ring.send(peer.socket, key, spans)
         } else {
             ring.send_gathered(peer.socket, key, spans)
