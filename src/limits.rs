@@ -40,8 +40,9 @@ pub const GATHERED_SENDS_ENOUGH: usize = 128;
 /// Every so many enters a cell with fewer is entered all the same, each cell at another time, so that no turn
 /// submits what several turns gathered.
 pub const GATHERING_ENTERS_MAX: u8 = 8;
-/// Of the sinks of a turn, the part that a channel may have on a shard whose sends do not wait for those of others.
-pub const HURRIED_PART_OF_TURN: usize = 16;
+/// A channel hurries, that is, its sends do not wait for those of others, when its subscribers on a shard, so many
+/// times, are no more than the sinks of a turn.
+pub const HURRIED_SINKS_FACTOR: usize = 16;
 /// Connections waiting to be accepted.
 pub const LISTEN_BACKLOG: i32 = 4096;
 

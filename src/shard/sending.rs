@@ -8,7 +8,7 @@
 use super::Shard;
 use crate::connection::Stage;
 use crate::fanout::Due;
-use crate::limits::{GATHERING_ENTERS_MAX, HURRIED_PART_OF_TURN, LINGER_MS, PULL_BYTES_MAX};
+use crate::limits::{GATHERING_ENTERS_MAX, HURRIED_SINKS_FACTOR, LINGER_MS, PULL_BYTES_MAX};
 use crate::memory::{Key, Spans};
 use crate::ring::{Failure, Op, Ring};
 use crate::session;
@@ -63,7 +63,7 @@ impl<R: Ring> Shard<R> {
         world.counters().deliveries.add(publications);
         let spans = Spans::from_buf([span]);
         // Who is one of few does not wait for the sends of others.
-        let sent = if due.among <= *sinks_per_turn / HURRIED_PART_OF_TURN {
+        let sent = if due.among * HURRIED_SINKS_FACTOR <= *sinks_per_turn {
             ring.send(peer.socket, key, spans)
         } else {
             ring.send_gathered(peer.socket, key, spans)
