@@ -34,8 +34,7 @@ pub const SLOTS_PER_CELL_MAX: u32 = 1 << 20;
 pub const CELLS_MAX: u8 = 128;
 /// Sends of a cell between two enters; more wait for the next.
 pub const SENDS_PER_CELL_MAX: usize = 1 << 16;
-/// Sends of a fan-out in a cell that are worth an enter while more come: an enter of a ring that was not just
-/// used costs about as much as half a send.
+/// Sends of a fan-out in a cell that are worth an enter while more come.
 pub const GATHERED_SENDS_ENOUGH: usize = 128;
 /// Every so many enters a cell with fewer is entered all the same, each cell at another time, so that no turn
 /// submits what several turns gathered.

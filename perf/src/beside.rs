@@ -5,7 +5,6 @@
 //! quiet channel. So Headwater's numbers here are not those of the scenario that they stand in.
 
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -210,10 +209,10 @@ impl Bench {
     }
 
     /// Waits until the server has nothing more to do, or for a while.
-    pub(crate) fn settle(&self) -> Result<()> {
+    pub(crate) fn settle(&mut self) -> Result<()> {
         let mut last = self.family.cpu_time()?;
         for _ in 0..SETTLE_LOOKS {
-            sleep(LOOK);
+            self.turn_for(LOOK)?;
             let now = self.family.cpu_time()?;
             if now.saturating_sub(last) < BUSY_MIN {
                 break;

@@ -1,8 +1,9 @@
 //! A cell: one io_uring with the buffers that it was told of and the sends that are in flight in it.
 //!
-//! Its invariants: an entry that was pushed is submitted by the next enter; a send that was submitted is
-//! over when [`CellRing::settle`] has returned. An enter costs about as much as half a send, so sends that may
-//! wait are gathered over some turns, until they are many.
+//! Its invariants: an entry that was pushed is submitted by the next enter, but for sends that gather; a send
+//! that was submitted is
+//! over when [`CellRing::settle`] has returned. Sends cost less where many follow each other in
+//! one enter, so those that may wait are gathered over some turns.
 
 use super::buffers::BufferRing;
 use super::sends::Sends;
