@@ -39,6 +39,9 @@ pub const GATHERED_SENDS_ENOUGH: usize = 128;
 /// Every so many enters a cell with fewer is entered all the same, each cell at another time, so that no turn
 /// submits what several turns gathered.
 pub const GATHERING_ENTERS_MAX: u8 = 8;
+/// Further enters of a cell that sent much, for events that it deferred: the kernel runs 20 of them in each, and
+/// a turn starts 128 receives.
+pub const DEFERRED_ENTERS_MAX: usize = 8;
 /// A channel hurries, that is, its sends do not wait for those of others, when its subscribers on a shard, so many
 /// times, are no more than the sinks of a turn.
 pub const HURRIED_SINKS_FACTOR: usize = 16;
@@ -68,12 +71,15 @@ pub const MAIL_IN_A_ROW_MAX: usize = 64;
 pub const MAIL_PER_TURN: usize = 4096;
 /// Sinks visited by the fan-out in one turn.
 pub const SINKS_PER_TURN: usize = 1024;
+/// The same in a turn in which something else happened: a publication is a receive and a fan-out, each in a turn
+/// of its own, and 1,024 sends take the kernel up to 4 ms.
+pub const SINKS_BESIDE_EVENTS: usize = 256;
 /// Pages of 2 MiB that a table asks for in a second; each is a copy of so much, in the turn.
 pub const HUGE_PAGES_A_SECOND: usize = 4;
 /// How long publications may gather before subscribers are sent them together.
 pub const BATCH_WINDOW_MS_MAX: u64 = 10_000;
 /// Sinks of one channel visited in a row while another has something to tell.
-pub const SINKS_IN_A_ROW: usize = 256;
+pub const SINKS_IN_A_ROW: usize = 128;
 /// How far a replica may be behind its channel: what can be on its way to it. A reader that resumes
 /// at a place at most so far ahead of the replica was there on another shard.
 pub const REPLICA_LAG_MAX: u64 = (MAILBOX_MESSAGES + OUTBOUND_MESSAGES_HIGH) as u64;
@@ -96,6 +102,9 @@ pub const RECEIVES_PER_TURN: usize = 128;
 pub const NEWCOMERS_PER_TURN: usize = 64;
 /// Receives started in one turn for connections of which it is known that they end.
 pub const LEAVERS_PER_TURN: usize = 32;
+/// Closes of a shard that the kernel works on at one time. Each leaves it 6 us to do, which come before
+/// whatever arrives later: so somebody waits 0.4 ms for those who go.
+pub const CLOSES_IN_FLIGHT_MAX: usize = 64;
 /// New connections of a shard that may wait for their first receive; more are told to come back. They
 /// wait 256 turns at most, which at 2 ms of a very busy turn is half a second.
 pub const NEWCOMERS_WAITING_MAX: usize = 16_384;

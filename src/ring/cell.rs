@@ -1,14 +1,13 @@
 //! A cell: one io_uring with the buffers that it was told of and the sends that are in flight in it.
 //!
 //! Its invariants: an entry that was pushed is submitted by the next enter, but for sends that gather; a send
-//! that was submitted is
-//! over when [`CellRing::settle`] has returned. Sends cost less where many follow each other in
+//! that was submitted is over when [`CellRing::settle`] has returned. Sends cost less where many follow each other in
 //! one enter, so those that may wait are gathered over some turns.
 
 use super::buffers::BufferRing;
 use super::sends::Sends;
 use super::{RingCounters, RingError};
-use crate::limits::{GATHERED_SENDS_ENOUGH, GATHERING_ENTERS_MAX};
+use crate::limits::GATHERED_SENDS_ENOUGH;
 use io_uring::{Builder, IoUring, squeue};
 use rustix::fd::AsRawFd;
 use std::io;
@@ -81,12 +80,9 @@ impl CellRing {
         }
     }
 
-    /// Whether what was pushed goes on waiting for more, where more is to come; `times` counts the enters, from
-    /// another number in each cell.
-    pub(super) fn goes_on_gathering(&self, times: usize) -> bool {
-        !self.hurries
-            && !times.is_multiple_of(usize::from(GATHERING_ENTERS_MAX))
-            && self.sends.len() < GATHERED_SENDS_ENOUGH
+    /// Whether what was pushed may wait for more.
+    pub(super) fn goes_on_gathering(&self) -> bool {
+        !self.hurries && self.sends.len() < GATHERED_SENDS_ENOUGH
     }
 
     /// Sees to it that all entries were taken: the sends among them are over.

@@ -12,9 +12,10 @@ use super::listener::Listener;
 use super::sends::{Sending, SpareVectors};
 use super::table::{Closing, Entry, Table};
 use super::{
-    AcceptCount, Armed, Cell, Completion, Doorbell, Failure, ListenerId, Op, Refusal, Refused,
-    Ring, RingCounters, RingError, Socket, Token, Wait,
+    AcceptCount, Armed, Cell, Completion, Doorbell, Failure, Gathers, ListenerId, Op, Refusal,
+    Refused, Ring, RingCounters, RingError, Socket, Token, Wait,
 };
+use crate::limits::{DEFERRED_ENTERS_MAX, GATHERED_SENDS_ENOUGH, GATHERING_ENTERS_MAX};
 use crate::memory::{Key, Lease, LeasePool, PoolId, Spans};
 use crate::time::{Monotonic, Now, Wall};
 use io_uring::squeue::Flags;
@@ -365,9 +366,9 @@ impl KernelRing {
         Some(Completion::Closed { token, socket })
     }
 
-    /// Submits what a cell has and runs its deferred work, without waiting. Sends that are `gathered` may
-    /// stay where they are.
-    fn enter_now(&mut self, cell: usize, gathered: bool) -> Result<(), RingError> {
+    /// Submits what a cell has and runs its deferred work, without waiting. Sends that
+    /// wait for others may stay where they are.
+    fn enter_now(&mut self, cell: usize, gathers: Gathers) -> Result<(), RingError> {
         let ring = &mut self.cells[cell].ring;
         let submission = ring.submission();
         // The kernel keeps completions aside while the queue is full, and says so here.
@@ -375,14 +376,39 @@ impl KernelRing {
         let (is_empty, has_work) = (submission.is_empty(), submission.taskrun() || overflows);
         drop(submission);
         self.counters.overflows += u64::from(overflows);
-        let times = self.gathered_enters.wrapping_add(cell);
-        if !has_work && (is_empty || (gathered && self.cells[cell].goes_on_gathering(times))) {
+        let waits = match gathers {
+            Gathers::Nothing => false,
+            Gathers::All => self.cells[cell].goes_on_gathering(),
+            Gathers::InTurn => {
+                let times = self.gathered_enters.wrapping_add(cell);
+                !times.is_multiple_of(usize::from(GATHERING_ENTERS_MAX))
+                    && self.cells[cell].goes_on_gathering()
+            }
+        };
+        if !has_work && (is_empty || waits) {
             return Ok(());
         }
+        let takes_long =
+            gathers != Gathers::Nothing || self.cells[cell].sends.len() >= GATHERED_SENDS_ENOUGH;
         let ring = &mut self.cells[cell].ring;
         self.counters.enters += 1;
         passable(ring.submit().map(drop))?;
-        self.cells[cell].settle()
+        self.cells[cell].settle()?;
+        if takes_long { self.work_off(cell) } else { Ok(()) }
+    }
+
+    /// Runs what a cell deferred while many sends went out. An enter runs some of it by itself, and the next
+    /// one comes after as many sends again: whoever speaks would wait for several turns.
+    fn work_off(&mut self, cell: usize) -> Result<(), RingError> {
+        let ring = &mut self.cells[cell].ring;
+        for _ in 0..DEFERRED_ENTERS_MAX {
+            if !ring.submission().taskrun() {
+                break;
+            }
+            self.counters.enters += 1;
+            passable(ring.submit().map(drop))?;
+        }
+        Ok(())
     }
 
     fn enter_waiting(&mut self, wait: Wait) -> Result<(), RingError> {
@@ -563,7 +589,8 @@ impl Ring for KernelRing {
         if self.arm_wake {
             self.arm_wake();
         }
-        self.gathered_enters = self.gathered_enters.wrapping_add(usize::from(wait.gathers));
+        self.gathered_enters =
+            self.gathered_enters.wrapping_add(usize::from(wait.gathers == Gathers::InTurn));
         for cell in 1..self.cells.len() {
             self.enter_now(cell, wait.gathers)?;
         }
@@ -575,7 +602,7 @@ impl Ring for KernelRing {
         }
         if waits {
             for cell in 1..self.cells.len() {
-                self.enter_now(cell, false)?;
+                self.enter_now(cell, Gathers::Nothing)?;
             }
         }
         self.taking = 0;

@@ -314,8 +314,19 @@ pub struct Wait {
     /// After so long one completion is enough; zero waits for all of them.
     pub batch: Duration,
     /// Whether sends by [`Ring::send_gathered`] may wait for the next enter, because more of them come soon.
-    /// They do so for a few enters.
-    pub gathers: bool,
+    pub gathers: Gathers,
+}
+
+/// Whether an enter leaves sends that may wait where they are, when a cell has nothing else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gathers {
+    /// All are submitted.
+    #[default]
+    Nothing,
+    /// Those of all cells wait.
+    All,
+    /// Those of some cells are submitted, in each such enter of others, so that none waits for many of these.
+    InTurn,
 }
 
 /// An op that was not submitted, and why.

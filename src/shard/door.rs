@@ -1,17 +1,18 @@
-//! Who comes and who goes: connections that were not answered yet, and those of which it is known that
-//! they end.
+//! Who comes and who goes: connections that were not answered yet, those of which it is known that they
+//! end, and those that are closed.
 //!
 //! In: their keys. Out: the same, oldest first, some in each turn (`receiving`), after the connections
-//! that were here before. Invariant: of those that come no more wait than can be served in their time;
-//! the others get an answer that says so, without a parser, a timer or a poll. Not here: whether there is
-//! memory for them.
+//! that were here before. Invariants: of those that come no more wait than can be served in their time;
+//! the others get an answer that says so, without a parser, a timer or a poll. The kernel is asked to close
+//! so many at a time: what a close leaves it to do comes before whatever arrives later. Not here: whether
+//! there is memory for them.
 
 use super::Shard;
 use crate::connection::Stage;
-use crate::limits::{NEWCOMERS_RETRY_SECONDS, NEWCOMERS_WAITING_MAX};
+use crate::limits::{CLOSES_IN_FLIGHT_MAX, NEWCOMERS_RETRY_SECONDS, NEWCOMERS_WAITING_MAX};
 use crate::memory::{Key, Spans};
-use crate::ring::Ring;
-use crate::session::Protocol;
+use crate::ring::{Op, Ring, Socket};
+use crate::session::{self, Protocol};
 use http1::response::ErrorResponse;
 use std::collections::VecDeque;
 
@@ -22,6 +23,10 @@ pub(super) struct Door {
     pub(super) leavers: VecDeque<Key>,
     /// Those who are told to come back later.
     turned_away: VecDeque<Key>,
+    /// How many the kernel was asked to close and has not.
+    closing: usize,
+    /// Those whose turn has not come.
+    to_close: VecDeque<Key>,
 }
 
 impl Door {
@@ -41,6 +46,45 @@ impl Door {
 }
 
 impl<R: Ring> Shard<R> {
+    /// Closes a connection, now or when others are closed; nothing is pushed for it but that.
+    pub(super) fn close(&mut self, key: Key) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if peer.closing {
+            return;
+        }
+        peer.connection.stage = Stage::Dead;
+        if peer.shutting {
+            // Its completion closes.
+            return;
+        }
+        peer.closing = true;
+        session::on_closed(&mut peer.connection, &mut self.world.context(key));
+        self.door.to_close.push_back(key);
+        self.close_next();
+    }
+
+    fn close_next(&mut self) {
+        while self.door.closing < CLOSES_IN_FLIGHT_MAX
+            && let Some(key) = self.door.to_close.pop_front()
+        {
+            let Some(peer) = self.peers.get(key) else { continue };
+            let (socket, armed) = (peer.socket, peer.armed());
+            self.door.closing += 1;
+            self.push(Op::Close { socket, token: key, armed });
+        }
+    }
+
+    pub(super) fn on_closed(&mut self, key: Key, socket: Socket) {
+        self.acceptor.on_closed(socket);
+        self.wheel.cancel(key);
+        if let Some(peer) = self.peers.remove(key) {
+            self.governed.on_closed(&peer);
+            self.door.closing -= 1;
+            self.close_next();
+        }
+        self.world.counters().connections.set(self.peers.len() as u64);
+    }
+
     /// Receives in one of the next turns, without being told that there is something: accepts wait until
     /// a peer has spoken. What comes later the poll tells, which is armed behind that receive.
     pub(super) fn greet(&mut self, key: Key) {

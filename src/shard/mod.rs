@@ -35,7 +35,7 @@ use crate::limits::{
 use crate::live::LiveEvent;
 use crate::mailbox::{Post, PostTotals};
 use crate::memory::{Key, Slab};
-use crate::ring::{Armed, Completion, ListenerId, Op, Ring, RingError, Socket, Wait};
+use crate::ring::{Armed, Completion, Gathers, ListenerId, Op, Ring, RingError, Socket, Wait};
 use crate::session::{self, Connection, Protocol};
 use crate::time::Monotonic;
 use acceptor::Acceptor;
@@ -82,6 +82,8 @@ pub struct Shard<R: Ring> {
     /// Turns for which sends of the fan-out may still wait in their cells.
     gathers_for: u8,
     sinks_per_turn: usize,
+    /// Sinks that were visited since cells with sends that wait took their turn.
+    swept_sinks: usize,
     /// Completions of the fullest of the last few turns, by which the next wait is sized.
     recent_completions: u32,
     /// More timers are due than one turn fires.
@@ -122,6 +124,7 @@ impl<R: Ring> Shard<R> {
             to_push: VecDeque::new(),
             answered_bytes: 0,
             gathers_for: 0,
+            swept_sinks: 0,
             recent_completions: 0,
             timers_wait: false,
             drain_until: None,
@@ -152,7 +155,7 @@ impl<R: Ring> Shard<R> {
         self.enter()?;
         self.world.set_now(self.ring.now());
         self.world.counters().turns.add(1);
-        let took_all = self.route_completions();
+        let completions = self.route_completions();
         self.receive_mail();
         self.drain_some();
         self.fire_timers();
@@ -161,8 +164,8 @@ impl<R: Ring> Shard<R> {
         self.push_waiting_ops();
         self.start_receives();
         self.gathers_for = self.gathers_for.saturating_sub(1);
-        if took_all {
-            self.fan_out();
+        if completions < COMPLETIONS_PER_TURN {
+            self.fan_out(completions > 0);
             self.flush_all();
         }
         self.send_mail();
@@ -260,7 +263,7 @@ impl<R: Ring> Shard<R> {
             timeout: if sleeps { wanted } else { Duration::ZERO },
             completions,
             batch: BATCH_WAIT,
-            gathers: self.gathers_for > 0 && !sleeps,
+            gathers: if sleeps { Gathers::Nothing } else { self.gathers() },
         };
         let result = self.ring.enter(wait);
         self.post.wake_up();
@@ -287,21 +290,21 @@ impl<R: Ring> Shard<R> {
         if waits_for_room { next_timer.min(RETRY_WAIT) } else { next_timer }
     }
 
-    /// Says whether it was all that had arrived.
+    /// Says how many there were; as many as a turn takes may not be all.
     #[inline(never)]
-    fn route_completions(&mut self) -> bool {
+    fn route_completions(&mut self) -> u32 {
         let mut count = 0;
-        let took_all = loop {
+        loop {
             count += self.answer_received(COMPLETIONS_PER_TURN - count);
             if count == COMPLETIONS_PER_TURN {
-                break false;
+                break;
             }
-            let Some(completion) = self.ring.pop() else { break true };
+            let Some(completion) = self.ring.pop() else { break };
             count += 1;
             self.route(completion);
-        };
+        }
         self.recent_completions = count.max(self.recent_completions - self.recent_completions / 8);
-        took_all
+        count
     }
 
     /// What many completions are; the others are for [`Self::route_rare`].
@@ -441,31 +444,6 @@ impl<R: Ring> Shard<R> {
             peer.connection.outbox.clear();
             self.close(key);
         }
-    }
-
-    fn close(&mut self, key: Key) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        if peer.closing {
-            return;
-        }
-        peer.connection.stage = Stage::Dead;
-        if peer.shutting {
-            // Its completion closes.
-            return;
-        }
-        peer.closing = true;
-        let (socket, armed) = (peer.socket, peer.armed());
-        session::on_closed(&mut peer.connection, &mut self.world.context(key));
-        self.push(Op::Close { socket, token: key, armed });
-    }
-
-    fn on_closed(&mut self, key: Key, socket: Socket) {
-        self.acceptor.on_closed(socket);
-        self.wheel.cancel(key);
-        if let Some(peer) = self.peers.remove(key) {
-            self.governed.on_closed(&peer);
-        }
-        self.world.counters().connections.set(self.peers.len() as u64);
     }
 
     /// Pushes an op now, or as soon as there is room.

@@ -8,9 +8,11 @@
 use super::Shard;
 use crate::connection::Stage;
 use crate::fanout::Due;
-use crate::limits::{GATHERING_ENTERS_MAX, HURRIED_SINKS_FACTOR, LINGER_MS, PULL_BYTES_MAX};
+use crate::limits::{
+    GATHERING_ENTERS_MAX, HURRIED_SINKS_FACTOR, LINGER_MS, PULL_BYTES_MAX, SINKS_BESIDE_EVENTS,
+};
 use crate::memory::{Key, Spans};
-use crate::ring::{Failure, Op, Ring};
+use crate::ring::{Failure, Gathers, Op, Ring};
 use crate::session;
 
 impl<R: Ring> Shard<R> {
@@ -23,9 +25,16 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    pub(super) fn fan_out(&mut self) {
-        for _ in 0..self.sinks_per_turn {
-            let Some(due) = self.world.hub.fanout().next_due() else { return };
+    /// Visits sinks that are due; fewer where others have `spoken`, because what they want takes some turns.
+    pub(super) fn fan_out(&mut self, spoken: bool) {
+        let all = self.sinks_per_turn;
+        let most = if spoken { all.min(SINKS_BESIDE_EVENTS) } else { all };
+        for _ in 0..most {
+            let Some(due) = self.world.hub.fanout().next_due() else {
+                // Nobody waits for more.
+                self.swept_sinks = self.sinks_per_turn;
+                return;
+            };
             if let Some(soon) = due.soon {
                 self.peers.prefetch(soon.index);
             }
@@ -33,6 +42,19 @@ impl<R: Ring> Shard<R> {
         }
         // More is due. When nothing is, the cells are entered one after the other as before.
         self.gathers_for = GATHERING_ENTERS_MAX;
+        self.swept_sinks += most;
+    }
+
+    /// Whether sends of the fan-out wait in the next enter.
+    pub(super) fn gathers(&mut self) -> Gathers {
+        if self.gathers_for == 0 {
+            Gathers::Nothing
+        } else if self.swept_sinks < self.sinks_per_turn {
+            Gathers::All
+        } else {
+            self.swept_sinks = 0;
+            Gathers::InTurn
+        }
     }
 
     /// Sends a connection what a channel has for it; what waits beside that is for [`Self::flush`].

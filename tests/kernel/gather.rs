@@ -2,15 +2,15 @@
 
 use crate::rig::{LISTENER, Rig, options, read, spans};
 use headwater::limits::{GATHERED_SENDS_ENOUGH, GATHERING_ENTERS_MAX};
-use headwater::ring::{Cell, Op, Options, Ring, Socket, Token, Wait};
-use std::io::{self, Read as _};
+use headwater::ring::{Cell, Completion, Gathers, Op, Options, Ring, Socket, Token, Wait};
+use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 
 const GATHERS: Wait = Wait {
     timeout: std::time::Duration::ZERO,
     completions: 1,
     batch: std::time::Duration::ZERO,
-    gathers: true,
+    gathers: Gathers::InTurn,
 };
 
 /// A rig with a connection on the cell.
@@ -66,6 +66,18 @@ fn few_sends_wait_but_only_for_some_enters() {
 }
 
 #[test]
+fn no_cell_has_its_turn_while_a_fan_out_was_cut_short() {
+    let Some((mut rig, mut peer, socket, token)) = connected_on(0) else { return };
+    rig.ring.send_gathered(socket, token, spans(&[b"hello"])).unwrap();
+    for _ in 0..3 * GATHERING_ENTERS_MAX {
+        rig.enter(Wait { gathers: Gathers::All, ..GATHERS });
+    }
+    assert!(has_nothing(&mut peer));
+    rig.enter(Wait { gathers: Gathers::Nothing, ..GATHERS });
+    assert!(has(&mut peer, b"hello"));
+}
+
+#[test]
 fn cells_take_turns() {
     let Some((mut rig, mut first, socket, token)) = connected_on(0) else { return };
     rig.push(Op::CancelAccept { listener: LISTENER, cell: 0 });
@@ -99,7 +111,7 @@ fn sends_do_not_wait_where_they_are_many_or_nothing_more_comes() {
     assert!(has(&mut peer, &[b'x'; GATHERED_SENDS_ENOUGH]));
 
     send(&mut rig);
-    rig.enter(Wait { gathers: false, ..GATHERS });
+    rig.enter(Wait { gathers: Gathers::Nothing, ..GATHERS });
     assert!(has(&mut peer, b"x"));
 }
 
@@ -116,4 +128,31 @@ fn what_is_pushed_behind_sends_that_wait_takes_them_along() {
     assert!(has(&mut first, b"gathered"));
     second.set_nonblocking(true).unwrap();
     assert!(has(&mut second, b"reply"));
+}
+
+#[test]
+fn events_do_not_wait_for_one_fan_out_after_the_other() {
+    const SPEAKERS: usize = 100;
+    let Some((mut rig, _peer, socket, token)) = connected_on(0) else { return };
+    let mut speakers: Vec<_> = (0..SPEAKERS)
+        .map(|_| {
+            let (peer, socket, token) = rig.connect_on(0);
+            rig.poll(socket, token);
+            peer
+        })
+        .collect();
+    rig.look();
+    rig.take_arrived();
+    for gathers in [Gathers::Nothing, Gathers::All, Gathers::InTurn] {
+        for speaker in &mut speakers {
+            speaker.write_all(b"x").unwrap();
+        }
+        for _ in 0..GATHERED_SENDS_ENOUGH {
+            rig.ring.send_gathered(socket, token, spans(&[b"x"])).unwrap();
+        }
+        rig.enter(Wait { gathers, ..GATHERS });
+        let readable = |completion: &Completion| matches!(completion, Completion::Readable { .. });
+        let heard = rig.take_arrived().iter().filter(|completion| readable(completion)).count();
+        assert_eq!(heard, SPEAKERS, "{gathers:?}: the others come after as many sends again");
+    }
 }

@@ -2,7 +2,7 @@
 //! is lost, and the counter says that it happened.
 
 use crate::rig::{POLLED, Rig, options, pattern, peer};
-use headwater::ring::{Completion, Failure, Op, Options, Ring, Token, Wait};
+use headwater::ring::{Completion, Failure, Gathers, Op, Options, Ring, Token, Wait};
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const GREEDY: Wait = Wait {
     timeout: Duration::from_millis(200),
     completions: 64,
     batch: Duration::ZERO,
-    gathers: false,
+    gathers: Gathers::Nothing,
 };
 
 #[test]

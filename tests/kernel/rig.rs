@@ -5,7 +5,7 @@
 
 use headwater::memory::{Key, Lease, Payload, Span, Spans};
 use headwater::ring::{
-    AcceptCount, Armed, Cell, Completion, Failure, KernelRing, Listener, ListenerId,
+    AcceptCount, Armed, Cell, Completion, Failure, Gathers, KernelRing, Listener, ListenerId,
     ListenerOptions, Op, Options, Refused, Ring, Socket, Token, Wait, trial,
 };
 use std::collections::VecDeque;
@@ -127,7 +127,7 @@ pub(crate) fn pattern(seed: u64, count: usize) -> Vec<u8> {
 
 /// A wait for one completion.
 pub(crate) const fn at_most(timeout: Duration) -> Wait {
-    Wait { timeout, completions: 1, batch: Duration::ZERO, gathers: false }
+    Wait { timeout, completions: 1, batch: Duration::ZERO, gathers: Gathers::Nothing }
 }
 
 /// What was received, and whether more waits.

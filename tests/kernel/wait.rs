@@ -1,7 +1,7 @@
 //! Waiting: how long, for how much, who may wake it; and a submission queue that is too short.
 
 use crate::rig::{POLLED, Rig, at_most, options, read};
-use headwater::ring::{Completion, Op, Options, Ring, Wait};
+use headwater::ring::{Completion, Gathers, Op, Options, Ring, Wait};
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,12 @@ fn a_wait_of_no_time_only_looks() {
     let Some(mut rig) = Rig::open() else { return };
     let started = Instant::now();
     for _ in 0..100 {
-        rig.enter(Wait { timeout: Duration::ZERO, completions: 100, batch: LONG, gathers: false });
+        rig.enter(Wait {
+            timeout: Duration::ZERO,
+            completions: 100,
+            batch: LONG,
+            gathers: Gathers::Nothing,
+        });
     }
     assert!(started.elapsed() < LONG);
     assert!(rig.take_arrived().is_empty());
@@ -56,7 +61,7 @@ fn a_batch_of_one_is_enough_after_the_batch_time() {
         timeout: LONG,
         completions: 32,
         batch: Duration::from_millis(2),
-        gathers: false,
+        gathers: Gathers::Nothing,
     });
     assert!(started.elapsed() < LONG / 2, "one completion was there, and it waited for 32");
     assert_eq!(rig.take_arrived().len(), 1);
@@ -74,7 +79,7 @@ fn a_batch_that_is_whole_does_not_wait_for_the_batch_time() {
         peer.write_all(b"hello").unwrap();
     }
     let started = Instant::now();
-    rig.enter(Wait { timeout: LONG, completions: 60, batch: LONG, gathers: false });
+    rig.enter(Wait { timeout: LONG, completions: 60, batch: LONG, gathers: Gathers::Nothing });
     assert!(started.elapsed() < LONG / 2);
     // One enter runs 20 deferred completions unless more are waited for.
     assert_eq!(rig.take_arrived().len(), 60);
@@ -88,7 +93,7 @@ fn a_batch_without_a_bound_lasts_until_the_timeout() {
     rig.look();
     peer.write_all(b"hello").unwrap();
     let (started, timeout) = (Instant::now(), Duration::from_millis(50));
-    rig.enter(Wait { timeout, completions: 2, batch: Duration::ZERO, gathers: false });
+    rig.enter(Wait { timeout, completions: 2, batch: Duration::ZERO, gathers: Gathers::Nothing });
     assert!(started.elapsed() >= timeout);
     assert_eq!(rig.take_arrived().len(), 1);
 }

@@ -2,7 +2,7 @@
 //!
 //! It is as strict as the contract of [`Ring`] allows and asserts what a shard owes it: at most one
 //! send and one receive in flight per socket, every op under the socket's own token, nothing after
-//! a close, and a close that names all that is armed. Like io_uring it runs what was pushed at the
+//! a close, a close that names all that is armed, and so many closes at a time. Like io_uring it runs what was pushed at the
 //! next enter; completions of one socket keep their order, but for those that a close cancels.
 //! What it does not do: fail an op for a reason that the real kernel would not have.
 
@@ -71,6 +71,8 @@ pub(crate) struct RingState {
     pub(crate) whole_sends: u64,
     /// Times a cell's sends waited for others.
     pub(crate) gathered: u64,
+    /// Closes of connections in flight.
+    closes: usize,
     /// Receives that needed no more than [`Ring::answer_received`].
     pub(crate) answered: u64,
     /// Whether what comes next was seen already and left for [`Ring::pop`].
@@ -161,6 +163,7 @@ impl RingState {
             counters: RingCounters::default(),
             whole_sends: 0,
             gathered: 0,
+            closes: 0,
             answered: 0,
             seen: false,
             next_uid: 0,

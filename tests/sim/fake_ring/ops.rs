@@ -4,10 +4,11 @@ use super::{CellState, Pushed, Queued, Slot, check};
 use crate::core::{Core, MICROSECOND, MILLISECOND};
 use crate::faults::Fault;
 use crate::net::{ConnId, Found};
-use headwater::limits::{GATHERING_ENTERS_MAX, RING_BUFFER_BYTES};
+use headwater::limits::{CLOSES_IN_FLIGHT_MAX, GATHERING_ENTERS_MAX, RING_BUFFER_BYTES};
 use headwater::memory::{Key, Lease, Spans, without_first};
 use headwater::ring::{
-    AcceptCount, Armed, Cell, Completion, Failure, ListenerId, Op, Refusal, Refused, Socket, Token,
+    AcceptCount, Armed, Cell, Completion, Failure, Gathers, ListenerId, Op, Refusal, Refused,
+    Socket, Token,
 };
 use std::sync::atomic::Ordering;
 
@@ -37,7 +38,11 @@ impl Core {
             Op::ReceiveMany { socket, .. } => state.slot(*socket).armed.receive_many = true,
             Op::Receive { socket, .. } => state.slot(*socket).receiving = true,
             Op::Send { socket, .. } => state.slot(*socket).sending = true,
-            Op::Close { socket, .. } => state.slot(*socket).closing = true,
+            Op::Close { socket, token, .. } => {
+                state.slot(*socket).closing = true;
+                state.closes += usize::from(*token != Token::NONE);
+                assert!(state.closes <= CLOSES_IN_FLIGHT_MAX, "others wait for all these closes");
+            }
             _ => {}
         }
         state.submitted.push(Pushed { op, gathered });
@@ -45,7 +50,7 @@ impl Core {
     }
 
     /// Runs what was pushed; with `gathers`, not always the sends that may wait, if a cell has nothing else.
-    pub(crate) fn submit(&mut self, shard: usize, gathers: bool) {
+    pub(crate) fn submit(&mut self, shard: usize, gathers: Gathers) {
         self.rings[shard].counters.enters += 1;
         self.choose_gathering(shard, gathers);
         for pushed in std::mem::take(&mut self.rings[shard].submitted) {
@@ -59,20 +64,21 @@ impl Core {
         }
     }
 
-    fn choose_gathering(&mut self, shard: usize, gathers: bool) {
+    fn choose_gathering(&mut self, shard: usize, gathers: Gathers) {
         for number in 0..self.rings[shard].cells.len() {
             let state = &self.rings[shard];
             let mut pushed =
                 state.submitted.iter().filter(|pushed| pushed.is_of(number)).peekable();
-            let gathering = gathers
-                && state.cells[number].waited < GATHERING_ENTERS_MAX
+            let gathering = gathers != Gathers::Nothing
+                && (gathers == Gathers::All || state.cells[number].waited < GATHERING_ENTERS_MAX)
                 && pushed.peek().is_some()
                 && pushed.all(|pushed| pushed.gathered)
                 && self.random.chance(3, 4);
             self.rings[shard].gathered += u64::from(gathering);
             let cell = &mut self.rings[shard].cells[number];
             cell.gathering = gathering;
-            cell.waited = if gathering { cell.waited + 1 } else { 0 };
+            cell.waited =
+                if gathering { cell.waited + u8::from(gathers == Gathers::InTurn) } else { 0 };
         }
     }
 
@@ -474,6 +480,9 @@ impl Core {
             return None;
         };
         state.counters.completed += 1;
+        let is_close =
+            matches!(&completion, Completion::Closed { token, .. } if *token != Token::NONE);
+        state.closes -= usize::from(is_close);
         if let Some((cell, number, uid)) = about
             && let Some(slot) = &mut state.cells[usize::from(cell)].slots[number as usize]
             && slot.uid == uid
