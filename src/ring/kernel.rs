@@ -68,8 +68,8 @@ pub struct KernelRing {
     wake: Arc<EventFd>,
     /// The cell whose completions are taken next; past the last when all were.
     taking: usize,
-    /// An entry that was taken and is still to be told.
-    looked_at: Option<cqueue::Entry>,
+    /// An entry that was taken and is still to be told, and whose it is: the next enter may come before that.
+    looked_at: Option<(Cell, cqueue::Entry)>,
     /// The second half of what one entry said.
     also: Option<Completion>,
     /// Receives in flight, by the index of their lease.
@@ -257,19 +257,22 @@ impl KernelRing {
         user_data(Kind::Accept, Key { index: u32::from(listener.0), generation: 0 })
     }
 
-    /// Whether every completion that is there was taken.
+    /// Whether every completion that is there was taken, and no cell but the first, which sees to it while it waits,
+    /// has work left over: an enter runs twenty pieces of it, of which none may have a completion, and what is left
+    /// wakes nobody again.
     fn is_drained(&mut self) -> bool {
         self.also.is_none()
             && self.looked_at.is_none()
             && self.cells.iter_mut().all(|cell| cell.ring.completion().is_empty())
+            && self.cells.iter_mut().skip(1).all(|cell| !cell.ring.submission().taskrun())
     }
 
     /// The next completion of the cell that is taken from, or of one behind it.
     #[inline(always)]
     fn take(&mut self) -> Option<(Cell, cqueue::Entry)> {
-        if let Some(entry) = self.looked_at.take() {
+        if let Some(looked_at) = self.looked_at.take() {
             self.counters.completed += 1;
-            return Some((self.taking as Cell, entry));
+            return Some(looked_at);
         }
         while let Some(cell) = self.cells.get_mut(self.taking) {
             if let Some(entry) = cell.ring.completion().next() {
@@ -634,7 +637,7 @@ impl Ring for KernelRing {
                     cell.buffers.read(index, entry.result() as usize, read)
                 });
             if !done {
-                self.looked_at = Some(entry);
+                self.looked_at = Some((self.taking as Cell, entry));
                 break;
             }
             answered += 1;

@@ -1,7 +1,9 @@
 //! Several rings behind one eventfd: the thread sleeps in the first and hears of all.
 
 use crate::rig::{LISTENER, PATIENCE, POLLED, Rig, at_most, options, pattern, peer, read, spans};
-use headwater::ring::{Armed, Completion, Failure, Op, Options, Ring, RingError, Socket, Token};
+use headwater::ring::{
+    AcceptCount, Armed, Completion, Failure, Op, Options, Ring, RingError, Socket, Token, Wait,
+};
 use std::io::{Read as _, Write as _};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -192,4 +194,69 @@ fn a_woken_ring_goes_back_to_sleep() {
     }
     let enters = rig.ring.counters().enters - before;
     assert!(enters < 12, "{enters} enters while nothing happened");
+}
+
+/// An enter does only some of the work that the kernel put off, and what a poll was woken for may be gone by then.
+#[test]
+fn nobody_sleeps_while_work_of_another_cell_was_left_over() {
+    let options =
+        Options { submission_entries: 256, slots_per_cell: 512, leases: 200, ..options() };
+    let Some(mut rig) = Rig::with(options) else { return };
+    let cell = rig.ring.open_cell().unwrap();
+    let mut connections: Vec<_> = (0..200).map(|_| rig.connect_on(cell)).collect();
+    for (_, socket, token) in &connections {
+        rig.poll(*socket, *token);
+    }
+    rig.look();
+    rig.take_arrived();
+    for (peer, socket, token) in &mut connections {
+        // A poll that was woken once says so in any case.
+        peer.write_all(b"x").unwrap();
+        peer.write_all(b"x").unwrap();
+        rig.push(Op::Receive { socket: *socket, token: *token });
+    }
+    rig.look();
+    for (_, _, token) in &connections {
+        assert_eq!(rig.received(*token).0.unwrap(), b"xx");
+    }
+    // The poll of the last one waits for its turn: it was woken and wakes nobody again.
+    let (peer, _, token) = connections.last_mut().unwrap();
+    peer.write_all(b"y").unwrap();
+    let started = Instant::now();
+    while rig
+        .find(|completion| match completion {
+            Completion::Readable { token: found, .. } if found == *token => Ok(()),
+            other => Err(other),
+        })
+        .is_none()
+    {
+        rig.enter(at_most(PATIENCE / 10));
+    }
+    assert!(started.elapsed() < PATIENCE / 10, "it slept");
+}
+
+/// What was looked at, and not wanted, is told behind the next enter as that cell's.
+#[test]
+fn what_was_looked_at_stays_its_cells() {
+    let Some(mut rig) = Rig::open() else { return };
+    let cell = rig.ring.open_cell().unwrap();
+    let (mut sender, socket, token) = rig.connect_on(cell);
+    rig.push(Op::CancelAccept { listener: LISTENER, cell });
+    rig.accept_ended();
+    rig.push(Op::Accept { listener: LISTENER, cell, count: AcceptCount::One });
+    rig.push(Op::ReceiveMany { socket, token });
+    rig.look();
+    rig.take_arrived();
+    let _peer = peer(rig.address);
+    sender.write_all(b"hello").unwrap();
+    rig.ring.enter(Wait::default()).unwrap();
+    let next = |rig: &mut Rig| rig.ring.pop().expect("a completion");
+    while !matches!(next(&mut rig), Completion::Accepted { .. }) {}
+    assert_eq!(rig.ring.answer_received(9, |_, _| false), 0);
+    assert!(matches!(next(&mut rig), Completion::AcceptEnded { .. }));
+    rig.ring.enter(Wait::default()).unwrap();
+    let Completion::ReceivedMany { lease, .. } = next(&mut rig) else { panic!("not received") };
+    assert_eq!(lease.filled(), b"hello");
+    rig.ring.release(lease);
+    rig.expect_no_lease_out();
 }
