@@ -75,11 +75,13 @@ impl<R: Ring> Shard<R> {
             && !peer.inbox_waits
             && !peer.writable_armed
             && !peer.closing;
-        if !has_only_this {
-            return self.flush(key);
-        }
-        let Some((span, publications)) = world.hub.fanout().pull_alone(due) else {
-            return self.flush(key);
+        let alone = if has_only_this { world.hub.fanout().pull_alone(due) } else { None };
+        let Some((span, publications)) = alone else {
+            // Who waits for a flush has it behind the fan-out; with one here he would wait twice.
+            if !peer.flush_queued {
+                self.flush(key);
+            }
+            return;
         };
         peer.sent_in = round;
         world.counters().deliveries.add(publications);
@@ -104,6 +106,7 @@ impl<R: Ring> Shard<R> {
         // Flushing may have queued connections again; they come in the next turn.
         keys.append(&mut self.to_flush);
         self.to_flush = keys;
+        debug_assert!(self.to_flush.len() <= self.peers.len(), "each connection waits once");
     }
 
     /// Sends what a connection has, once in a round.
