@@ -318,9 +318,9 @@ impl Fanout {
             &mut self.scratch,
         ) {
             let due = self.now + self.window;
-            if replica.mark_dirty() {
+            if replica.mark_dirty(due) {
                 self.dirty.push_back(Dirty { replica: key, due });
-            } else if due > self.now && replica.hurries() {
+            } else if replica.hurries(self.now) {
                 self.dirty.push_front(Dirty { replica: key, due: self.now });
             }
         }
@@ -397,8 +397,8 @@ impl Fanout {
             self.let_others_go_first();
         }
         while let Some(Dirty { replica: key, due }) = self.dirty.front().copied() {
-            // One that hurried is there twice.
-            let replica = self.replicas.get_mut(key).filter(|replica| replica.is_dirty());
+            // One that hurried is there twice; what it was due at before is void.
+            let replica = self.replicas.get_mut(key).filter(|replica| replica.is_due_at(due));
             let Some(replica) = replica else {
                 self.dirty.pop_front();
                 continue;
@@ -430,8 +430,9 @@ impl Fanout {
             }
             self.dirty.pop_front();
             self.in_a_row = 0;
-            if replica.end_sweep() {
-                self.dirty.push_back(Dirty { replica: key, due: self.now + self.window });
+            let due = self.now + self.window;
+            if replica.end_sweep(due) {
+                self.dirty.push_back(Dirty { replica: key, due });
             }
         }
         None
@@ -560,5 +561,49 @@ fn resolve(
         position: Position { epoch: replica.epoch(), offset: start.position },
         catch_up: start.catch_up,
         gap: start.gap,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Payload;
+
+    /// A sweep that takes several turns, for each of which more comes than one send takes.
+    #[test]
+    fn a_channel_that_hurries_again_and_again_is_in_the_queue_no_more_often() {
+        let seed = foldhash::quality::RandomState::default();
+        let mut fanout = Fanout::new(0, seed, websocket::deflate::Settings::default());
+        fanout.set_window(Duration::from_millis(10));
+        for index in 0..10 {
+            let sink = Sink { connection: Key { index, generation: 1 }, stream: 0 };
+            let options =
+                SubscribeOptions { format: Format::WebSocket, after: None, skips_own: false };
+            fanout.subscribe("c", sink, &mut NO_SUBSCRIPTION.clone(), options).expect("room");
+        }
+        let answer = Answer { epoch: 1, next: 1, history: Vec::new() };
+        fanout.on_answer("c", answer, |_| ());
+        let publication = Publication {
+            payload: Payload::copied_from(&[7; 100_000]),
+            kind: PublicationKind::Text,
+            sender: 0,
+            event: None,
+            key: None,
+        };
+        for turn in 1..1000 {
+            fanout.set_now(Monotonic::from_millis(turn));
+            fanout.on_publication("c", turn, publication.clone());
+            for _ in 0..3 {
+                let Some(due) = fanout.next_due() else { break };
+                fanout.pull(due.subscription.index, &mut Spans::new(), usize::MAX);
+            }
+            assert!(fanout.dirty.len() <= 3, "{} entries", fanout.dirty.len());
+        }
+        fanout.set_now(Monotonic::from_millis(2000));
+        while let Some(due) = fanout.next_due() {
+            fanout.pull(due.subscription.index, &mut Spans::new(), usize::MAX);
+            fanout.set_now(fanout.now + Duration::from_millis(10));
+        }
+        assert_eq!(fanout.due_after(), None, "everybody was told");
     }
 }

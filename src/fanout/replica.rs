@@ -7,6 +7,7 @@ use super::publication::{Position, Publication};
 use crate::limits::PULL_BYTES_MAX;
 use crate::limits::{HISTORY_BYTES, HISTORY_PUBLICATIONS, REPLICA_LAG_MAX};
 use crate::memory::{BlockPool, Key, Span, Spans};
+use crate::time::Monotonic;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -64,8 +65,8 @@ pub struct Replica {
     waiting: Vec<(Key, Option<Position>)>,
     moved: Vec<Moved>,
     dirty: bool,
-    /// Whether its sweep was called before its time.
-    hurried: bool,
+    /// When its sweep may begin.
+    due: Monotonic,
     /// Which of the lists the sweep is in.
     sweeping: usize,
 }
@@ -135,7 +136,7 @@ impl Replica {
             waiting: Vec::new(),
             moved: Vec::new(),
             dirty: false,
-            hurried: false,
+            due: Monotonic::default(),
             sweeping: 0,
         }
     }
@@ -348,26 +349,29 @@ impl Replica {
         }
     }
 
-    /// True when it was clean.
-    pub(super) const fn mark_dirty(&mut self) -> bool {
+    /// True when it was clean; its sweep may begin at `due` then.
+    pub(super) const fn mark_dirty(&mut self, due: Monotonic) -> bool {
         let was_clean = !self.dirty;
         self.dirty = true;
         if was_clean {
             self.sweeping = 0;
+            self.due = due;
         }
         was_clean
     }
 
-    /// Whether there is something to tell, or being told.
-    pub(super) const fn is_dirty(&self) -> bool {
-        self.dirty
+    /// Whether there is something to tell, or being told, and its sweep may begin at that time.
+    pub(super) fn is_due_at(&self, due: Monotonic) -> bool {
+        self.dirty && self.due == due
     }
 
-    /// True once, when so much has gathered for a sweep that it should not wait for more.
-    pub(super) fn hurries(&mut self) -> bool {
+    /// True once, when so much has gathered for a sweep that it should not wait for more; it may begin now.
+    pub(super) fn hurries(&mut self, now: Monotonic) -> bool {
         let gathered = |readers: &Readers| readers.log.as_ref().is_some_and(FormatLog::is_bulky);
-        let hurries = !self.hurried && self.readers.iter().any(gathered);
-        self.hurried |= hurries;
+        let hurries = self.due > now && self.readers.iter().any(gathered);
+        if hurries {
+            self.due = now;
+        }
         hurries
     }
 
@@ -394,8 +398,9 @@ impl Replica {
         *lowest = cursor.min(*lowest);
     }
 
-    /// Ends a sweep; true when another has to follow, because more was published meanwhile.
-    pub(super) fn end_sweep(&mut self) -> bool {
+    /// Ends a sweep; true when another has to follow, because more was published meanwhile. It may begin at
+    /// `due`.
+    pub(super) fn end_sweep(&mut self, due: Monotonic) -> bool {
         let mut again = false;
         for readers in &mut self.readers {
             if let Some(log) = &mut readers.log {
@@ -408,7 +413,7 @@ impl Replica {
             readers.shared = None;
         }
         self.sweeping = 0;
-        self.hurried = false;
+        self.due = due;
         self.dirty = again;
         again
     }
