@@ -135,8 +135,30 @@ impl<P> Connection<P> {
 
     /// Asks for a timer `after_ms` from now, if it would fire later.
     pub fn wake_after(&mut self, now: Monotonic, after_ms: u64) {
-        let at = (now.as_millis() as u32).wrapping_add(after_ms as u32) | 1;
-        let at = self.wake_ms.map_or(at, |earlier| earlier.get().min(at));
-        self.wake_ms = NonZeroU32::new(at);
+        let now_ms = now.as_millis() as u32;
+        let at = now_ms.wrapping_add(after_ms as u32) | 1;
+        // The clock may begin again between the two.
+        let is_sooner =
+            |known: &NonZeroU32| known.get().wrapping_sub(now_ms) < at.wrapping_sub(now_ms);
+        self.wake_ms = self.wake_ms.filter(is_sooner).or(NonZeroU32::new(at));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sooner_of_two_timers_counts_also_where_the_clock_begins_again() {
+        for now_ms in [1_000, u64::from(u32::MAX) - 20_000, u64::from(u32::MAX) - 1_000] {
+            let now = Monotonic::from_millis(now_ms);
+            for after_ms in [[5_000, 25_000], [25_000, 5_000]] {
+                let mut connection = Connection::new((), true, Transport::Plain, now);
+                after_ms.into_iter().for_each(|after_ms| connection.wake_after(now, after_ms));
+                let at = connection.wake_ms.expect("a timer").get();
+                let left_ms = at.wrapping_sub(now_ms as u32);
+                assert!((5_000..=5_001).contains(&left_ms), "{left_ms} ms from {now_ms}");
+            }
+        }
     }
 }
