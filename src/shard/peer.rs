@@ -22,6 +22,17 @@ pub(super) enum Many {
     Ending,
 }
 
+/// Whether the peer closed its half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Not that we know.
+    NotYet,
+    /// The kernel said so; it is read behind the last bytes.
+    Told,
+    /// It did.
+    Read,
+}
+
 /// A connection, its socket and its ops in flight.
 #[derive(Debug)]
 #[repr(C)]
@@ -34,8 +45,7 @@ pub(super) struct Peer {
     pub(super) receiving: bool,
     /// The kernel said, or we know, that there may be something to receive.
     pub(super) readable: bool,
-    /// The peer closed its half.
-    pub(super) ended: bool,
+    pub(super) end: End,
     /// The close was pushed: nothing more is, for this connection.
     pub(super) closing: bool,
     /// A shutdown is under way. The kernel does it in a thread of its own and looks into the
@@ -77,7 +87,7 @@ impl Peer {
             streak: 0,
             receiving: false,
             readable: false,
-            ended: false,
+            end: End::NotYet,
             closing: false,
             shutting: false,
             receive_queued: false,
@@ -123,7 +133,7 @@ impl Peer {
         self.readable
             && !self.receiving
             && !self.receives_many_now()
-            && !self.ended
+            && self.end != End::Read
             && !self.closing
             && self.connection.wants_input()
     }

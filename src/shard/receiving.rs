@@ -4,7 +4,7 @@
 //! wants it; what arrived goes to the session at once and the lease goes back in the same turn.
 
 use super::Shard;
-use super::peer::Many;
+use super::peer::{End, Many};
 use super::world::World;
 use crate::connection::{Hold, Stage};
 use crate::limits::{
@@ -33,6 +33,9 @@ impl<R: Ring> Shard<R> {
         let Self { ring, peers, to_receive, to_push, door, .. } = self;
         let Some(peer) = peers.get_mut(key) else { return };
         peer.readable = true;
+        if hung_up && peer.end == End::NotYet {
+            peer.end = End::Told;
+        }
         if !peer.may_receive() || peer.receive_queued {
             return;
         }
@@ -77,7 +80,9 @@ impl<R: Ring> Shard<R> {
             return;
         };
         peer.receiving = false;
-        peer.readable |= nonempty && !lease.filled().is_empty();
+        // Of a socket of a path the kernel does not count the end as something that is still there.
+        let goes_on = nonempty || peer.end == End::Told;
+        peer.readable |= goes_on && !lease.filled().is_empty();
         self.feed(key, lease);
     }
 
@@ -149,7 +154,7 @@ impl<R: Ring> Shard<R> {
         }
         self.queue_receive(key);
         let Some(peer) = self.peers.get(key) else { return };
-        if !peer.receives_many() && !peer.ended {
+        if !peer.receives_many() && peer.end != End::Read {
             self.arm_poll(key);
         }
     }
@@ -248,10 +253,10 @@ impl<R: Ring> Shard<R> {
 
     pub(super) fn on_end_of_stream(&mut self, key: Key) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        if peer.ended {
+        if peer.end == End::Read {
             return;
         }
-        peer.ended = true;
+        peer.end = End::Read;
         if peer.connection.stage == Stage::Lingering {
             peer.connection.stage = Stage::Dead;
         } else {

@@ -6,6 +6,7 @@
 //! which are gathered.
 
 use super::Shard;
+use super::peer::End;
 use crate::connection::Stage;
 use crate::fanout::Due;
 use crate::limits::{
@@ -197,7 +198,7 @@ impl<R: Ring> Shard<R> {
     fn on_all_sent(&mut self, key: Key) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         match peer.connection.stage {
-            Stage::Closing if peer.ended => self.close(key),
+            Stage::Closing if peer.end == End::Read => self.close(key),
             Stage::Closing => self.shut_down(key),
             Stage::Open => self.resume(key),
             Stage::Lingering | Stage::Dead => {}
@@ -285,7 +286,7 @@ impl<R: Ring> Shard<R> {
     pub(super) fn on_shut_down(&mut self, key: Key) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.shutting = false;
-        if peer.ended || peer.connection.stage == Stage::Dead {
+        if peer.end == End::Read || peer.connection.stage == Stage::Dead {
             self.close(key);
         }
     }

@@ -11,11 +11,12 @@ use headwater::limits::{
 };
 use headwater::mailbox::{SideSender, mesh};
 use headwater::observe::Board;
-use headwater::ring::{KernelRing, Options, RingError};
+use headwater::ring::{KernelRing, Listener, ListenerOptions, Options, RingError};
 use headwater::session::Settings;
 use headwater::shard::{ListenerInfo, Mail, Shard, ShardOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use websocket::handshake::{ClientRequest, Key, read_response, write_request};
@@ -52,6 +53,11 @@ const fn served() -> Options {
 }
 
 fn start(options: Options) -> Option<Running> {
+    start_on(options, listener())
+}
+
+/// With another listener for HTTP.
+fn start_on(options: Options, http: Listener) -> Option<Running> {
     if !is_available() {
         return None;
     }
@@ -59,7 +65,7 @@ fn start(options: Options) -> Option<Running> {
     config.http.echo = true;
     config.drain_timeout_ms = 5000;
     config.websocket.message_bytes_max = 1 << 20;
-    let listeners = vec![listener(), listener()];
+    let listeners = vec![listener(), http];
     let (echo, http) = (listeners[0].address(), listeners[1].address());
     let board = Arc::new(Board::new(1));
     let shard = ShardOptions {
@@ -427,4 +433,32 @@ fn a_drain_ends_although_a_peer_does_not() {
     let ending = running.drain();
     assert_eq!(ending.leases_out, 0);
     assert_eq!(read(&mut raw, &mut [0]).unwrap(), 0);
+}
+
+/// What a peer of a path says last comes with its end, which nothing tells again.
+#[test]
+fn the_end_behind_the_last_bytes_of_a_path_is_read() {
+    let path = std::env::temp_dir().join(format!("headwater-end-{}", std::process::id()));
+    let options = ListenerOptions {
+        backlog: 64,
+        congestion: None,
+        unacknowledged_ms: 0,
+        defers_accept: false,
+    };
+    let http = Listener::bind_path(&path, 0o600, &options).expect("a fresh path");
+    let Some(running) = start_on(served(), http) else { return };
+    let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for _ in 0..20 {
+        let mut peer = UnixStream::connect(&path).expect("the backlog has room");
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        peer.write_all(request).unwrap();
+        let mut answer = [0; 1024];
+        assert!(peer.read(&mut answer).expect("an answer") > 0);
+        peer.write_all(request).unwrap();
+        peer.shutdown(Shutdown::Write).unwrap();
+        let mut rest = Vec::new();
+        peer.read_to_end(&mut rest).expect("an answer and the end");
+        assert!(rest.starts_with(b"HTTP/1.1 200"));
+    }
+    running.drain_to_nothing();
 }
