@@ -74,6 +74,8 @@ pub const SINKS_PER_TURN: usize = 1024;
 /// The same in a turn in which something else happened: a publication is a receive and a fan-out, each in a turn
 /// of its own, and 1,024 sends take the kernel up to 4 ms.
 pub const SINKS_BESIDE_EVENTS: usize = 256;
+/// Sinks passed over in one turn beside them, because they have everything already: each is a look at its cursor.
+pub const SINKS_PASSED_PER_TURN: usize = 16 * SINKS_PER_TURN;
 /// Pages of 2 MiB that a table asks for in a second; each is a copy of so much, in the turn.
 pub const HUGE_PAGES_A_SECOND: usize = 4;
 /// How long publications may gather before subscribers are sent them together.

@@ -26,7 +26,8 @@ pub use replica::{Answer, Replica};
 pub use usage::{FanoutUsage, SUBSCRIPTION_BYTES};
 
 use crate::limits::{
-    CHANNELS_PER_SHARD_MAX, LOG_BLOCKS_MAX, SINKS_IN_A_ROW, SUBSCRIPTIONS_PER_SHARD_MAX,
+    CHANNELS_PER_SHARD_MAX, LOG_BLOCKS_MAX, SINKS_IN_A_ROW, SINKS_PASSED_PER_TURN,
+    SUBSCRIPTIONS_PER_SHARD_MAX,
 };
 use crate::mailbox::ShardId;
 use crate::memory::{BlockPool, Key, Slab, Span, Spans};
@@ -166,6 +167,8 @@ pub struct Fanout {
     now: Monotonic,
     /// Sinks that the first of them gave in a row.
     in_a_row: usize,
+    /// Sinks that may still be passed over in this turn.
+    passes_left: usize,
     /// What logs and lists take.
     lap: usage::Lap,
     pool: BlockPool,
@@ -192,6 +195,7 @@ impl Fanout {
             window: Duration::ZERO,
             now: Monotonic::default(),
             in_a_row: 0,
+            passes_left: SINKS_PASSED_PER_TURN,
             lap: usage::Lap::default(),
             pool: BlockPool::new(crate::limits::BLOCK_BYTES, LOG_BLOCKS_MAX),
             compressors: Compressors::new(deflate),
@@ -379,9 +383,10 @@ impl Fanout {
         self.window = window;
     }
 
-    /// The time from now on.
+    /// A turn begins: the time from now on.
     pub const fn set_now(&mut self, now: Monotonic) {
         self.now = now;
+        self.passes_left = SINKS_PASSED_PER_TURN;
     }
 
     /// How long it is until some replica has something to tell; nothing if none has.
@@ -391,7 +396,7 @@ impl Fanout {
     }
 
     /// The next sink that has something to pull; the caller pulls for it now, or when its connection
-    /// can be sent to again.
+    /// can be sent to again. None also when so many were passed over that the others are for the next turn.
     pub fn next_due(&mut self) -> Option<Due> {
         if self.in_a_row >= SINKS_IN_A_ROW {
             self.let_others_go_first();
@@ -417,7 +422,14 @@ impl Fanout {
                     continue;
                 }
                 replica.saw_cursor(subscription.readers, subscription.cursor);
-                if subscription.cursor < end {
+                if subscription.cursor >= end {
+                    // A sweep that follows another may find a million who had all of it in that one.
+                    self.passes_left = self.passes_left.saturating_sub(1);
+                    if self.passes_left == 0 {
+                        self.in_a_row = SINKS_IN_A_ROW;
+                        return None;
+                    }
+                } else {
                     let soon = replica
                         .ahead(PREFETCH_AHEAD)
                         .and_then(|index| self.subscriptions.entry_at(index))
@@ -569,40 +581,72 @@ mod tests {
     use super::*;
     use crate::memory::Payload;
 
+    fn subscribe(fanout: &mut Fanout, channel: &str, sinks: std::ops::Range<u32>) {
+        for index in sinks {
+            let sink = Sink { connection: Key { index, generation: 1 }, stream: 0 };
+            let options =
+                SubscribeOptions { format: Format::WebSocket, after: None, skips_own: false };
+            fanout.subscribe(channel, sink, &mut NO_SUBSCRIPTION.clone(), options).expect("room");
+        }
+        let answer = Answer { epoch: 1, next: 1, history: Vec::new() };
+        fanout.on_answer(channel, answer, |_| ());
+    }
+
+    fn publication(bytes: usize) -> Publication {
+        let (payload, kind) = (Payload::copied_from(&vec![7; bytes]), PublicationKind::Text);
+        Publication { payload, kind, sender: 0, event: None, key: None }
+    }
+
+    /// Delivers to so many as are due, at most `most`.
+    fn deliver(fanout: &mut Fanout, most: u32) -> u32 {
+        let due = std::iter::from_fn(|| {
+            let due = fanout.next_due()?;
+            fanout.pull(due.subscription.index, &mut Spans::new(), usize::MAX);
+            Some(due)
+        });
+        due.take(most as usize).count() as u32
+    }
+
+    /// The second publication reaches most in the sweep of the first.
+    #[test]
+    fn a_turn_passes_over_a_bounded_number_of_sinks_and_others_are_next() {
+        let seed = foldhash::quality::RandomState::default();
+        let mut fanout = Fanout::new(0, seed, websocket::deflate::Settings::default());
+        let count = 3 * SINKS_PASSED_PER_TURN as u32;
+        subscribe(&mut fanout, "many", 0..count);
+        subscribe(&mut fanout, "one", count..count + 1);
+        fanout.on_publication("many", 1, publication(5));
+        assert_eq!(deliver(&mut fanout, 10), 10);
+        fanout.on_publication("many", 2, publication(5));
+        assert_eq!(deliver(&mut fanout, count), count);
+        fanout.on_publication("one", 1, publication(5));
+        assert_eq!(fanout.next_due().map(|due| due.connection.index), None, "it passes over many");
+        fanout.set_now(Monotonic::default());
+        assert_eq!(fanout.due_after(), Some(Duration::ZERO), "nobody sleeps on the others");
+        assert_eq!(fanout.next_due().map(|due| due.connection.index), Some(count));
+        for _ in 0..4 {
+            fanout.set_now(Monotonic::default());
+            deliver(&mut fanout, 1);
+        }
+        assert_eq!(fanout.due_after(), None);
+    }
+
     /// A sweep that takes several turns, for each of which more comes than one send takes.
     #[test]
     fn a_channel_that_hurries_again_and_again_is_in_the_queue_no_more_often() {
         let seed = foldhash::quality::RandomState::default();
         let mut fanout = Fanout::new(0, seed, websocket::deflate::Settings::default());
         fanout.set_window(Duration::from_millis(10));
-        for index in 0..10 {
-            let sink = Sink { connection: Key { index, generation: 1 }, stream: 0 };
-            let options =
-                SubscribeOptions { format: Format::WebSocket, after: None, skips_own: false };
-            fanout.subscribe("c", sink, &mut NO_SUBSCRIPTION.clone(), options).expect("room");
-        }
-        let answer = Answer { epoch: 1, next: 1, history: Vec::new() };
-        fanout.on_answer("c", answer, |_| ());
-        let publication = Publication {
-            payload: Payload::copied_from(&[7; 100_000]),
-            kind: PublicationKind::Text,
-            sender: 0,
-            event: None,
-            key: None,
-        };
+        subscribe(&mut fanout, "c", 0..10);
         for turn in 1..1000 {
             fanout.set_now(Monotonic::from_millis(turn));
-            fanout.on_publication("c", turn, publication.clone());
-            for _ in 0..3 {
-                let Some(due) = fanout.next_due() else { break };
-                fanout.pull(due.subscription.index, &mut Spans::new(), usize::MAX);
-            }
+            fanout.on_publication("c", turn, publication(100_000));
+            deliver(&mut fanout, 3);
             assert!(fanout.dirty.len() <= 3, "{} entries", fanout.dirty.len());
         }
-        fanout.set_now(Monotonic::from_millis(2000));
-        while let Some(due) = fanout.next_due() {
-            fanout.pull(due.subscription.index, &mut Spans::new(), usize::MAX);
-            fanout.set_now(fanout.now + Duration::from_millis(10));
+        for turn in 1000..1100 {
+            fanout.set_now(Monotonic::from_millis(turn));
+            deliver(&mut fanout, 10);
         }
         assert_eq!(fanout.due_after(), None, "everybody was told");
     }
