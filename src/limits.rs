@@ -69,6 +69,8 @@ pub const OUTBOUND_REFUSES_FACTOR: usize = 4;
 pub const MAIL_IN_A_ROW_MAX: usize = 64;
 /// Messages taken from mailboxes in one turn.
 pub const MAIL_PER_TURN: usize = 4096;
+/// Channels of which a turn looks whether shards that could not be told can be: as many as fill a mailbox.
+pub const CHANNELS_BEHIND_PER_TURN: usize = MAILBOX_MESSAGES;
 /// Sinks visited by the fan-out in one turn.
 pub const SINKS_PER_TURN: usize = 1024;
 /// The same in a turn in which something else happened: a publication is a receive and a fan-out, each in a turn

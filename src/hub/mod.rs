@@ -18,8 +18,8 @@ use crate::fanout::{
     Sink, SubscribeOptions,
 };
 use crate::limits::{
-    ARENA_BLOCKS_MAX, BLOCK_BYTES, CHANNEL_LOOKS_LAP_MS, CHANNELS_PER_SHARD_MAX,
-    OUTBOUND_MESSAGES_HIGH, OUTBOUND_REFUSES_FACTOR, PUBLICATION_BYTES_MAX,
+    ARENA_BLOCKS_MAX, BLOCK_BYTES, CHANNEL_LOOKS_LAP_MS, CHANNELS_BEHIND_PER_TURN,
+    CHANNELS_PER_SHARD_MAX, OUTBOUND_MESSAGES_HIGH, OUTBOUND_REFUSES_FACTOR, PUBLICATION_BYTES_MAX,
 };
 use crate::mailbox::ShardId;
 use crate::memory::{BlockPool, BlockWriter, Key, Meter, Payload};
@@ -390,9 +390,10 @@ impl Hub {
             || self.outbound.iter().any(|queue| !queue.is_empty())
     }
 
-    /// Tells the shards that were behind, as far as fewer messages wait now.
+    /// Tells the shards that were behind, as far as fewer messages wait now; of some channels in each turn,
+    /// because while a shard takes nothing all of them stay.
     pub fn tell_behind(&mut self) {
-        for _ in 0..self.behind.len() {
+        for _ in 0..self.behind.len().min(CHANNELS_BEHIND_PER_TURN) {
             let Some(name) = self.behind.pop_front() else { break };
             if let Some(channel) = self.homes.get_mut(&name) {
                 channel.is_behind = false;

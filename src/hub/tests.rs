@@ -490,3 +490,32 @@ fn a_channel_with_many_subscribers_does_not_hold_up_one_with_few() {
     assert!(before.is_some_and(|before| before <= crate::limits::SINKS_IN_A_ROW), "{before:?}");
     assert_eq!(visited.len(), 10_001, "everybody is visited once");
 }
+
+#[test]
+fn of_channels_with_a_shard_that_takes_nothing_a_turn_looks_at_some() {
+    let [mut hub, _] = hubs();
+    let names: Vec<Arc<str>> = (0..)
+        .map(|number| Arc::from(format!("channel-{number}")))
+        .filter(|name: &Arc<str>| hub.home_of(name) == 0)
+        .take(OUTBOUND_MESSAGES_HIGH + 2 * CHANNELS_BEHIND_PER_TURN)
+        .collect();
+    for name in &names {
+        hub.receive(1, HubMail::Subscribe { channel: Arc::clone(name) }, NOW);
+    }
+    hub.outbound(1).clear();
+    for name in &names {
+        hub.publish(name, b"text", Draft::of(PublicationKind::Text), NOW).expect("small");
+    }
+    let mut told = 0;
+    assert!(hub.behind.len() >= 2 * CHANNELS_BEHIND_PER_TURN);
+    let next = Arc::clone(&hub.behind[CHANNELS_BEHIND_PER_TURN]);
+    hub.tell_behind();
+    assert_eq!(hub.behind.front(), Some(&next), "the others are for the next turn");
+    while hub.is_busy() {
+        let taken = hub.outbound(1).drain(..).count();
+        assert!(taken > 0, "{told} were told");
+        told += taken;
+        hub.tell_behind();
+    }
+    assert_eq!(told, names.len());
+}
