@@ -140,7 +140,7 @@ impl<P> Connection<P> {
         // The clock may begin again between the two.
         let is_sooner =
             |known: &NonZeroU32| known.get().wrapping_sub(now_ms) < at.wrapping_sub(now_ms);
-        self.wake_ms = self.wake_ms.filter(is_sooner).or(NonZeroU32::new(at));
+        self.wake_ms = self.wake_ms.filter(is_sooner).or_else(|| NonZeroU32::new(at));
     }
 }
 
