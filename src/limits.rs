@@ -73,9 +73,10 @@ pub const MAIL_PER_TURN: usize = 4096;
 pub const CHANNELS_BEHIND_PER_TURN: usize = MAILBOX_MESSAGES;
 /// Sinks visited by the fan-out in one turn.
 pub const SINKS_PER_TURN: usize = 1024;
-/// The same in a turn in which something else happened: a publication is a receive and a fan-out, each in a turn
-/// of its own, and 1,024 sends take the kernel up to 4 ms.
-pub const SINKS_BESIDE_EVENTS: usize = 256;
+/// Which part of sinks, newcomers and leavers a turn takes in which other things happened while a fan-out goes
+/// on: a publication is a receive and a fan-out, each in a turn of its own, and 1,024 sends take the kernel up
+/// to 4 ms. A part of all of them, so that none has the others' time.
+pub const SHORT_TURN_PERCENT: usize = 25;
 /// Sinks passed over in one turn beside them, because they have everything already: each is a look at its cursor.
 pub const SINKS_PASSED_PER_TURN: usize = 16 * SINKS_PER_TURN;
 /// Pages of 2 MiB that a table asks for in a second; each is a copy of so much, in the turn.

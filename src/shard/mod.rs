@@ -29,8 +29,9 @@ pub use world::{ListenerInfo, ShardOptions};
 use crate::connection::{Hold, Stage};
 use crate::hub::HubEvent;
 use crate::limits::{
-    COMPLETIONS_PER_TURN, CONNECTIONS_PER_SHARD_MAX, DRAIN_SLOTS_PER_TURN, HOT_LOOK_MS,
-    HUGE_PAGES_A_SECOND, MAIL_PER_TURN, TIMER_TICK_MS, TIMERS_PER_TURN,
+    COMPLETIONS_PER_TURN, CONNECTIONS_PER_SHARD_MAX, DRAIN_SLOTS_PER_TURN, GATHERING_ENTERS_MAX,
+    HOT_LOOK_MS, HUGE_PAGES_A_SECOND, MAIL_PER_TURN, SHORT_TURN_PERCENT, TIMER_TICK_MS,
+    TIMERS_PER_TURN,
 };
 use crate::live::LiveEvent;
 use crate::mailbox::{Post, PostTotals};
@@ -82,6 +83,9 @@ pub struct Shard<R: Ring> {
     /// Turns for which sends of the fan-out may still wait in their cells.
     gathers_for: u8,
     sinks_per_turn: usize,
+    /// Whether this turn does a part of what turns do, because a fan-out goes on and others have something too:
+    /// what they ask for takes some turns.
+    is_short: bool,
     /// Sinks that were visited since cells with sends that wait took their turn.
     swept_sinks: usize,
     /// Completions of the fullest of the last few turns, by which the next wait is sized.
@@ -124,6 +128,7 @@ impl<R: Ring> Shard<R> {
             to_push: VecDeque::new(),
             answered_bytes: 0,
             gathers_for: 0,
+            is_short: false,
             swept_sinks: 0,
             recent_completions: 0,
             timers_wait: false,
@@ -156,6 +161,7 @@ impl<R: Ring> Shard<R> {
         self.world.set_now(self.ring.now());
         self.world.counters().turns.add(1);
         let completions = self.route_completions();
+        self.is_short = completions > 0 && self.gathers_for == GATHERING_ENTERS_MAX;
         self.receive_mail();
         self.drain_some();
         self.fire_timers();
@@ -165,7 +171,7 @@ impl<R: Ring> Shard<R> {
         self.start_receives();
         self.gathers_for = self.gathers_for.saturating_sub(1);
         if completions < COMPLETIONS_PER_TURN {
-            self.fan_out(completions > 0);
+            self.fan_out();
             self.flush_all();
         }
         self.send_mail();
@@ -176,6 +182,11 @@ impl<R: Ring> Shard<R> {
         self.world.look_at_channels();
         self.govern();
         Ok(self.status())
+    }
+
+    /// What of a turn's budget this one has.
+    const fn budget(&self, whole: usize) -> usize {
+        if self.is_short { (whole * SHORT_TURN_PERCENT).div_ceil(100) } else { whole }
     }
 
     /// The ring, for what the loop does not do.

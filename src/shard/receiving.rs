@@ -290,7 +290,7 @@ impl<R: Ring> Shard<R> {
                 }
             }
         }
-        for _ in 0..NEWCOMERS_PER_TURN.min(self.door.newcomers.len()) {
+        for _ in 0..self.budget(NEWCOMERS_PER_TURN).min(self.door.newcomers.len()) {
             let Some(key) = self.door.newcomers.pop_front() else { break };
             if self.start_receive(key).is_err() {
                 self.door.newcomers.push_front(key);
@@ -299,7 +299,7 @@ impl<R: Ring> Shard<R> {
             // Only now: a poll that was armed before the receive would tell of what that takes.
             self.arm_poll(key);
         }
-        for _ in 0..LEAVERS_PER_TURN.min(self.door.leavers.len()) {
+        for _ in 0..self.budget(LEAVERS_PER_TURN).min(self.door.leavers.len()) {
             let Some(key) = self.door.leavers.pop_front() else { break };
             if self.start_receive(key).is_err() {
                 self.door.leavers.push_front(key);

@@ -9,9 +9,7 @@ use super::Shard;
 use super::peer::End;
 use crate::connection::Stage;
 use crate::fanout::Due;
-use crate::limits::{
-    GATHERING_ENTERS_MAX, HURRIED_SINKS_FACTOR, LINGER_MS, PULL_BYTES_MAX, SINKS_BESIDE_EVENTS,
-};
+use crate::limits::{GATHERING_ENTERS_MAX, HURRIED_SINKS_FACTOR, LINGER_MS, PULL_BYTES_MAX};
 use crate::memory::{Key, Spans};
 use crate::ring::{Failure, Gathers, Op, Ring};
 use crate::session;
@@ -26,10 +24,8 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Visits sinks that are due; fewer where others have `spoken`, because what they want takes some turns.
-    pub(super) fn fan_out(&mut self, spoken: bool) {
-        let all = self.sinks_per_turn;
-        let most = if spoken { all.min(SINKS_BESIDE_EVENTS) } else { all };
+    pub(super) fn fan_out(&mut self) {
+        let most = self.budget(self.sinks_per_turn);
         for _ in 0..most {
             let Some(due) = self.world.hub.fanout().next_due() else {
                 // Nobody waits for more.
