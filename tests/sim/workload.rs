@@ -182,7 +182,7 @@ fn populate(peers: &mut Peers, plan: &Plan, random: &mut Random) {
         let channel = number % plan.channels;
         let json = random.chance(1, 2);
         let skips_own = random.chance(1, 5);
-        let publications = if number < 12 { random.between(11, 27) as u32 } else { 0 };
+        let publications = if number < 12 { random.between(12, 28) as u32 } else { 0 };
         // Where publications gather they are fewer sends.
         let gathers = plan.batch_window_ms > 0;
         let publications = if gathers { publications * 5 / 4 } else { publications };
