@@ -288,14 +288,8 @@ impl Fanout {
         answer: Answer,
         mut resolved: impl FnMut(Resolution),
     ) {
-        // An answer to an earlier subscribe of a replica that is gone would be followed by another
-        // with a later place; only the last one counts.
-        if let Some(asked) = self.asked.get_mut(channel) {
-            *asked -= 1;
-            if *asked > 0 {
-                return;
-            }
-            self.asked.remove(channel);
+        if !self.is_last_answer(channel) {
+            return;
         }
         let Some(replica) = self.names.get(channel).and_then(|key| self.replicas.get_mut(*key))
         else {
@@ -308,6 +302,36 @@ impl Fanout {
                 resolved(found);
             }
         }
+    }
+
+    /// The home has no room for the channel; `refused` hears the sinks that waited for it. Who subscribes from now
+    /// on asks again.
+    pub fn on_refused(&mut self, channel: &str, mut refused: impl FnMut(Sink)) {
+        if !self.is_last_answer(channel) {
+            return;
+        }
+        let Some(key) = self.names.get(channel).copied() else { return };
+        let Some(replica) = self.replicas.get_mut(key) else { return };
+        debug_assert!(!replica.is_live(), "a replica that is live was answered");
+        for (waiting, _) in replica.take_waiting() {
+            if let Some(subscription) = self.subscriptions.get(waiting) {
+                refused(subscription.sink);
+            }
+        }
+        // Its subscriptions stay until their connections end them.
+        self.names.remove(channel);
+    }
+
+    /// Whether no other answer of the home comes behind this one. An answer to an earlier subscribe of a replica
+    /// that is gone is followed by another with a later place; only the last one counts.
+    fn is_last_answer(&mut self, channel: &str) -> bool {
+        let Some(asked) = self.asked.get_mut(channel) else { return true };
+        *asked -= 1;
+        let is_last = *asked == 0;
+        if is_last {
+            self.asked.remove(channel);
+        }
+        is_last
     }
 
     /// A publication that the home ordered.
@@ -548,6 +572,10 @@ impl Fanout {
             return None;
         }
         let replica = self.replicas.remove(key)?;
+        // One that the home refused has no name, and its home knows nothing of it.
+        if self.names.get(replica.name()) != Some(&key) {
+            return None;
+        }
         self.names.remove(replica.name());
         Some(Arc::clone(replica.name()))
     }

@@ -259,6 +259,11 @@ impl Replica {
         for readers in &mut self.readers {
             readers.restart(self.next);
         }
+        self.take_waiting()
+    }
+
+    /// Those who wait for the home's answer.
+    pub(super) fn take_waiting(&mut self) -> Vec<(Key, Option<Position>)> {
         std::mem::take(&mut self.waiting)
     }
 

@@ -63,6 +63,11 @@ pub enum HubMail {
         /// Where it stands.
         answer: Box<Answer>,
     },
+    /// From the home: it has no room for the channel, so this shard's readers will hear nothing of it.
+    SubscribeRefused {
+        /// The channel.
+        channel: Arc<str>,
+    },
     /// From the home: the next publication.
     Publication {
         /// The channel.
@@ -114,6 +119,11 @@ pub enum PublishError {
 pub enum HubEvent {
     /// A subscription's place is known.
     Resolved(Resolution),
+    /// The home has no room for the channel of a subscription, which has to end.
+    Refused {
+        /// Whose.
+        sink: Sink,
+    },
     /// A publication has its offset.
     Published {
         /// Who waited.
@@ -199,6 +209,8 @@ pub struct Hub {
     outbound: Vec<VecDeque<HubMail>>,
     /// From how many on publishers are held back.
     outbound_high: usize,
+    /// How many channels may be at home here.
+    channels_max: usize,
     events: VecDeque<HubEvent>,
     history: HistoryLimits,
     entropy: u64,
@@ -236,6 +248,7 @@ impl Hub {
             ingest: None,
             outbound: (0..shards).map(|_| VecDeque::new()).collect(),
             outbound_high: OUTBOUND_MESSAGES_HIGH,
+            channels_max: CHANNELS_PER_SHARD_MAX,
             events: VecDeque::new(),
             history,
             entropy,
@@ -246,6 +259,11 @@ impl Hub {
     /// Lets fewer messages wait for a full mailbox.
     pub fn bound_outbound(&mut self, messages: usize) {
         self.outbound_high = messages.min(OUTBOUND_MESSAGES_HIGH);
+    }
+
+    /// Lets fewer channels be at home here.
+    pub fn bound_channels(&mut self, channels: usize) {
+        self.channels_max = channels.min(CHANNELS_PER_SHARD_MAX);
     }
 
     /// Messages that wait for the fullest mailbox.
@@ -310,7 +328,7 @@ impl Hub {
     /// Subscribes a sink; the connection's list of subscriptions begins at `head`.
     ///
     /// # Errors
-    /// When a table is full.
+    /// When a table is full here; a refusal of the home comes as an event.
     pub fn subscribe(
         &mut self,
         channel: &str,
@@ -362,6 +380,7 @@ impl Hub {
                     events.push_back(HubEvent::Resolved(found))
                 });
             }
+            HubMail::SubscribeRefused { channel } => self.on_subscribe_refused(&channel),
             HubMail::Publication { channel, offset, publication } => {
                 self.fanout.on_publication(&channel, offset, publication);
             }
@@ -580,20 +599,31 @@ impl Hub {
     }
 
     fn on_subscribe(&mut self, name: Arc<str>, from: ShardId, now: Monotonic) {
-        let answer = match self.channel(&name, now) {
-            Ok(channel) => channel.subscribe(from),
-            // The reader is served as if the channel were empty and stays so; publishing there is
-            // refused, so it misses nothing.
-            Err(_) => Answer { epoch: 0, next: 1, history: Vec::new() },
-        };
-        if from == self.shard {
-            let events = &mut self.events;
-            self.fanout
-                .on_answer(&name, answer, |found| events.push_back(HubEvent::Resolved(found)));
-        } else {
-            let mail = HubMail::Subscribed { channel: name, answer: Box::new(answer) };
-            self.outbound[usize::from(from)].push_back(mail);
+        let answer = self.channel(&name, now).map(|channel| channel.subscribe(from));
+        let own = from == self.shard;
+        match answer {
+            Ok(answer) if own => {
+                let events = &mut self.events;
+                self.fanout
+                    .on_answer(&name, answer, |found| events.push_back(HubEvent::Resolved(found)));
+            }
+            Ok(answer) => {
+                let mail = HubMail::Subscribed { channel: name, answer: Box::new(answer) };
+                self.outbound[usize::from(from)].push_back(mail);
+            }
+            // Nobody may wait for a channel that is not there: who publishes in it later, when others are
+            // forgotten, would make one that knows nothing of its readers.
+            Err(_) if own => self.on_subscribe_refused(&name),
+            Err(_) => {
+                let mail = HubMail::SubscribeRefused { channel: name };
+                self.outbound[usize::from(from)].push_back(mail);
+            }
         }
+    }
+
+    fn on_subscribe_refused(&mut self, name: &str) {
+        let events = &mut self.events;
+        self.fanout.on_refused(name, |sink| events.push_back(HubEvent::Refused { sink }));
     }
 
     fn on_unsubscribe(&mut self, name: &str, from: ShardId, now: Monotonic) {
@@ -604,7 +634,7 @@ impl Hub {
 
     fn channel(&mut self, name: &str, now: Monotonic) -> Result<&mut Channel, PublishError> {
         if !self.homes.contains_key(name) {
-            if self.homes.len() >= CHANNELS_PER_SHARD_MAX {
+            if self.homes.len() >= self.channels_max {
                 return Err(PublishError::TooManyChannels);
             }
             // The constant spreads consecutive epochs (SplitMix64).

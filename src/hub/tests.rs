@@ -519,3 +519,42 @@ fn of_channels_with_a_shard_that_takes_nothing_a_turn_looks_at_some() {
     }
     assert_eq!(told, names.len());
 }
+
+/// The shard where a channel is not at home, and the one where it is.
+#[test]
+fn who_subscribes_to_a_channel_without_room_is_told_and_may_come_back() {
+    let mut hubs = hubs();
+    let home = usize::from(hubs[0].home_of("news"));
+    hubs[home].bound_channels(0);
+    let mut heads = [[NO_SUBSCRIPTION; 2]; 2];
+    for shard in 0..2 {
+        // The second one comes before the first one has left.
+        for (index, head) in heads[shard].iter_mut().enumerate() {
+            subscribe(&mut hubs[shard], index as u32, head, None, Format::WebSocket);
+            settle(&mut hubs);
+            let event = hubs[shard].poll_event();
+            let Some(HubEvent::Refused { sink }) = event else { panic!("{event:?}") };
+            assert_eq!(sink.connection.index, index as u32);
+        }
+        assert!(hubs[shard].poll_event().is_none(), "each is told once");
+    }
+    // There is room again, and somebody comes while those who were refused are not gone.
+    hubs[home].bound_channels(1);
+    for shard in 0..2 {
+        let mut head = NO_SUBSCRIPTION;
+        subscribe(&mut hubs[shard], 7, &mut head, None, Format::WebSocket);
+        settle(&mut hubs);
+        assert!(matches!(hubs[shard].poll_event(), Some(HubEvent::Resolved(_))));
+        for old in &mut heads[shard] {
+            assert!(pulled(&mut hubs[shard], *old).is_empty());
+            hubs[shard].unsubscribe_all(old, NOW);
+        }
+        settle(&mut hubs);
+        publish(&mut hubs[1 - shard], "heard");
+        settle(&mut hubs);
+        assert_eq!(pulled(&mut hubs[shard], head), ["heard"], "shard {shard}");
+        hubs[shard].unsubscribe_all(&mut head, NOW);
+        assert_eq!(hubs[shard].readers().replica_count(), 0);
+        assert_eq!(hubs[shard].readers().subscription_count(), 0);
+    }
+}

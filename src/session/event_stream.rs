@@ -5,8 +5,9 @@
 
 use super::{Context, Progress};
 use crate::fanout::{Format, Position, Sink, SubscribeOptions, with_chunk};
+use crate::limits::RETRY_AFTER_SECONDS;
 use crate::session::{Connection, Protocol};
-use http1::response::{Head, LAST_CHUNK, Persistence};
+use http1::response::{ErrorResponse, Head, LAST_CHUNK, Persistence};
 use http1::{Request, Version};
 
 /// What a request for an event stream asks for.
@@ -37,8 +38,8 @@ pub(super) fn open(
     head.chunked().persistence(request.version(), Persistence::KeepAlive).finish();
     let retry_ms = context.settings.sse_retry_ms;
     with_chunk(context.scratch, |out| sse::encode_retry(out, retry_ms));
+    connection.protocol = Protocol::EventStream { is_alone: connection.outbox.is_empty() };
     connection.outbox.push(context.arena.append(&[context.scratch]));
-    connection.protocol = Protocol::EventStream;
     connection.wake_after(context.now.monotonic, context.settings.sse_heartbeat_ms);
     for channel in &wish.channels {
         let sink = Sink { connection: context.token, stream: 0 };
@@ -51,7 +52,7 @@ pub(super) fn open(
             .is_err()
         {
             context.counters.refused_full.add(1);
-            end(connection, context);
+            refuse(connection, context);
             return;
         }
         connection.unresolved += 1;
@@ -71,6 +72,28 @@ pub(super) fn on_timer(connection: &mut Connection, context: &mut Context<'_>) -
         connection.outbox.push(context.arena.append(&[context.scratch]));
     }
     context.settings.sse_heartbeat_ms
+}
+
+/// There is no room for one of the channels. What a connection is sent waits until all of its subscriptions are
+/// answered, so the answer can still be a refusal; behind an earlier answer the stream ends, and the client comes back.
+pub(super) fn refuse(connection: &mut Connection, context: &mut Context<'_>) {
+    if !matches!(connection.protocol, Protocol::EventStream { is_alone: true }) {
+        end(connection, context);
+        return;
+    }
+    let seconds = RETRY_AFTER_SECONDS.to_string();
+    let headers = [("Retry-After", seconds.as_str())];
+    let text = "no further channel can be opened now; come back later";
+    let answer = ErrorResponse {
+        headers: &headers,
+        ..ErrorResponse::closing(503, "too_many_channels", text)
+    };
+    context.scratch.clear();
+    answer.write(context.scratch, context.date);
+    connection.outbox.clear();
+    connection.outbox.push(context.arena.append(&[context.scratch]));
+    context.hub.unsubscribe_all(&mut connection.subscriptions, context.now.monotonic);
+    connection.close();
 }
 
 /// Ends the body properly; the client reconnects by itself.

@@ -165,7 +165,7 @@ fn receive_steps(
             Protocol::Proxied(_) => proxy::receive(connection, rest, context),
             Protocol::Http(_) => http::receive(connection, rest, storage, context),
             Protocol::WebSocket(_) => websocket::receive(connection, rest, context),
-            Protocol::EventStream => event_stream::receive(rest),
+            Protocol::EventStream { .. } => event_stream::receive(rest),
             Protocol::Rtmp(_) => rtmp::receive(connection, rest, context),
             Protocol::Echo => echo::receive(connection, rest, context),
             Protocol::Refused => Progress { consumed: rest.len(), again: false },
@@ -217,7 +217,7 @@ pub fn on_end_of_stream(connection: &mut Connection, context: &mut Context<'_>) 
         }
         Protocol::Proxied(_)
         | Protocol::Http(_)
-        | Protocol::EventStream
+        | Protocol::EventStream { .. }
         | Protocol::Echo
         | Protocol::Refused => {}
         Protocol::WebSocket(_) => websocket::on_end_of_stream(connection, context),
@@ -232,7 +232,7 @@ pub fn on_closed(connection: &mut Connection, context: &mut Context<'_>) {
         Protocol::WebSocket(_) => websocket::on_closed(connection, context),
         Protocol::Proxied(_)
         | Protocol::Http(_)
-        | Protocol::EventStream
+        | Protocol::EventStream { .. }
         | Protocol::Echo
         | Protocol::Refused => {}
     }
@@ -254,7 +254,7 @@ pub fn on_timer(connection: &mut Connection, context: &mut Context<'_>) -> u64 {
         Protocol::Proxied(_) => proxy::on_timer(connection),
         Protocol::Http(_) => http::on_timer(connection, context),
         Protocol::WebSocket(_) => websocket::on_timer(connection, context),
-        Protocol::EventStream => event_stream::on_timer(connection, context),
+        Protocol::EventStream { .. } => event_stream::on_timer(connection, context),
         Protocol::Rtmp(_) => rtmp::on_timer(connection, context),
         Protocol::Echo => echo::on_timer(connection, context),
         Protocol::Refused => {
@@ -273,6 +273,27 @@ pub fn on_resolved(connection: &mut Connection, found: &Resolution, context: &mu
     if !found.catch_up.is_empty() {
         let span = context.arena.append(&[&found.catch_up]);
         connection.outbox.push(span);
+    }
+}
+
+/// The home of a channel has no room for it: the subscriber hears that instead of nothing.
+pub fn on_subscribe_refused(connection: &mut Connection, context: &mut Context<'_>) {
+    connection.unresolved = connection.unresolved.saturating_sub(1);
+    if connection.stage != Stage::Open {
+        return;
+    }
+    context.counters.refused_full.add(1);
+    match &connection.protocol {
+        Protocol::WebSocket(_) => {
+            let text = "no further channel can be opened now";
+            websocket::close(connection, websocket::TRY_AGAIN_LATER, text, context);
+        }
+        Protocol::EventStream { .. } => event_stream::refuse(connection, context),
+        Protocol::Proxied(_)
+        | Protocol::Http(_)
+        | Protocol::Rtmp(_)
+        | Protocol::Echo
+        | Protocol::Refused => connection.close(),
     }
 }
 
@@ -340,7 +361,7 @@ pub fn on_drain(connection: &mut Connection, context: &mut Context<'_>) {
         Protocol::WebSocket(_) => {
             websocket::close(connection, websocket::GOING_AWAY, "the server goes away", context);
         }
-        Protocol::EventStream => event_stream::on_drain(connection, context),
+        Protocol::EventStream { .. } => event_stream::on_drain(connection, context),
         Protocol::Rtmp(_) => rtmp::on_drain(connection, context),
         Protocol::Proxied(_) | Protocol::Echo | Protocol::Refused => connection.close(),
     }

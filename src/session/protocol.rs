@@ -19,7 +19,11 @@ pub enum Protocol {
     /// WebSocket, after an upgrade.
     WebSocket(WebSocketState),
     /// An event stream: the answer to a request that does not end.
-    EventStream,
+    EventStream {
+        /// Whether nothing else waited to be sent when it began, so that until it is sent its head may still
+        /// become another answer's.
+        is_alone: bool,
+    },
     /// RTMP.
     Rtmp(Box<RtmpState>),
     /// Every byte back.
@@ -46,7 +50,7 @@ impl Protocol {
             Self::Proxied(_) | Self::Refused => true,
             Self::Http(state) => !state.answered,
             Self::Rtmp(state) => state.publishing.is_none(),
-            Self::WebSocket(_) | Self::EventStream | Self::Echo => false,
+            Self::WebSocket(_) | Self::EventStream { .. } | Self::Echo => false,
         }
     }
 
@@ -60,7 +64,7 @@ impl Protocol {
             Self::Proxied(_)
             | Self::Http(_)
             | Self::WebSocket(_)
-            | Self::EventStream
+            | Self::EventStream { .. }
             | Self::Echo
             | Self::Refused => false,
         }
@@ -75,7 +79,7 @@ impl Protocol {
             Self::Proxied(_)
             | Self::Http(_)
             | Self::WebSocket(_)
-            | Self::EventStream
+            | Self::EventStream { .. }
             | Self::Echo => false,
         }
     }

@@ -51,7 +51,7 @@ pub fn on_shed(connection: &mut Connection, context: &mut Context<'_>) {
             websocket::close(connection, websocket::TRY_AGAIN_LATER, text, context);
             connection.close();
         }
-        Protocol::EventStream => event_stream::on_drain(connection, context),
+        Protocol::EventStream { .. } => event_stream::on_drain(connection, context),
         // A body that was begun has no word for its early end but the end.
         Protocol::Proxied(_)
         | Protocol::Http(_)

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::hub::HistoryLimits;
+use crate::limits::CHANNELS_PER_SHARD_MAX;
 use std::time::Duration;
 
 /// Fixed for the life of a shard.
@@ -22,6 +23,8 @@ pub struct Settings {
     pub sse_heartbeat_ms: u64,
     /// What an EventSource is told to wait before it reconnects.
     pub sse_retry_ms: u32,
+    /// How many channels may be at home on a shard.
+    pub channels_max: usize,
     /// How much of a channel's past is kept.
     pub history: HistoryLimits,
     /// How long publications gather before a shard's subscribers are told.
@@ -51,6 +54,7 @@ impl Settings {
             websocket_idle_ms: u64::from(config.websocket.idle_timeout_ms),
             sse_heartbeat_ms: u64::from(config.sse.heartbeat_ms),
             sse_retry_ms: config.sse.retry_ms,
+            channels_max: CHANNELS_PER_SHARD_MAX,
             history: HistoryLimits {
                 publications: config.channels.history_publications as usize,
                 bytes: config.channels.history_bytes as usize,

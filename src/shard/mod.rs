@@ -19,6 +19,7 @@ mod governed;
 mod mail;
 mod peer;
 mod receiving;
+mod seldom;
 mod sending;
 mod wheel;
 mod world;
@@ -43,6 +44,7 @@ use acceptor::Acceptor;
 use door::Door;
 use governed::Governed;
 use peer::Peer;
+use seldom::Seldom;
 use std::collections::VecDeque;
 use std::time::Duration;
 use wheel::Wheel;
@@ -95,6 +97,8 @@ pub struct Shard<R: Ring> {
     drain_until: Option<Monotonic>,
     /// While the peers hear that the server goes away: the slot of the next.
     drain_next: Option<u32>,
+    /// Subscriptions that their channels' homes refused, for the log.
+    refused_subscriptions: Seldom,
 }
 
 /// How long a batch of completions is waited for when the shard is busy.
@@ -134,6 +138,7 @@ impl<R: Ring> Shard<R> {
             timers_wait: false,
             drain_until: None,
             drain_next: None,
+            refused_subscriptions: Seldom::default(),
             governed: Governed::default(),
             ring,
             post,
@@ -537,6 +542,10 @@ impl<R: Ring> Shard<R> {
                         session::on_resolved(connection, &found, context);
                     });
                 }
+                HubEvent::Refused { sink } => {
+                    self.tell_of_refused_subscription();
+                    self.with_session(sink.connection, session::on_subscribe_refused);
+                }
                 HubEvent::Published { connection, result } => {
                     self.with_session(connection, |connection, context| {
                         session::on_published(connection, result, context);
@@ -564,6 +573,15 @@ impl<R: Ring> Shard<R> {
                     });
                 }
             }
+        }
+    }
+
+    #[cold]
+    fn tell_of_refused_subscription(&mut self) {
+        let now_ms = self.world.now.monotonic.as_millis();
+        if let Some(subscriptions) = self.refused_subscriptions.note(now_ms) {
+            let reason = "as many channels are at home on one shard as may be";
+            tracing::warn!(subscriptions, reason, "subscriptions are refused");
         }
     }
 

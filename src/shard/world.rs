@@ -127,6 +127,7 @@ impl World {
             shards,
         };
         world.hub.bound_outbound(post.capacity());
+        world.hub.bound_channels(world.settings.channels_max);
         world.set_now(now);
         world
     }

@@ -16,7 +16,7 @@ use headwater::config::Config;
 use headwater::connection::{Role, Transport};
 use headwater::limits::{
     BLOCK_BYTES, HTTP_BODY_MS, HTTP_HEAD_MS, HTTP_IDLE_MS, LINGER_MS, NEWCOMERS_WAITING_MAX,
-    OUTBOX_BYTES_HIGH, OUTBOX_SPANS_LOOSE_MAX, SEND_STALL_MS, TIMER_TICK_MS,
+    OUTBOX_BYTES_HIGH, OUTBOX_SPANS_LOOSE_MAX, SEND_STALL_MS, TIMER_TICK_MS, WEBSOCKET_CLOSE_MS,
 };
 use headwater::mailbox::mesh;
 use headwater::observe::Board;
@@ -152,6 +152,14 @@ fn run(attacks: &[Attack]) -> Vec<Reports> {
 /// Runs so many of each attack for two minutes of virtual time, after which nothing is left of any of them; with the
 /// server's state in each of these seconds.
 fn run_crowds(crowds: &[(Attack, usize)]) -> (Vec<Reports>, Vec<Second>) {
+    run_crowds_with(crowds, |_| ())
+}
+
+/// As [`run_crowds`], on a server with other settings.
+fn run_crowds_with(
+    crowds: &[(Attack, usize)],
+    set: impl FnOnce(&mut Settings),
+) -> (Vec<Reports>, Vec<Second>) {
     let mut random = Random::new(1);
     let mut peers = Peers::new(random.fork(), Ledger::new(1, false), 0);
     let reports: Vec<Reports> = crowds
@@ -196,9 +204,11 @@ fn run_crowds(crowds: &[(Attack, usize)]) -> (Vec<Reports>, Vec<Second>) {
         ..ListenerInfo::local(Role::Http)
     };
     let board = Arc::new(Board::new(1));
+    let mut settings = Settings::new(&config, random.next(), 1_700_000_000);
+    set(&mut settings);
     let options = ShardOptions {
         listeners: vec![ListenerInfo::local(Role::Http), proxied],
-        settings: Arc::new(Settings::new(&config, random.next(), 1_700_000_000)),
+        settings: Arc::new(settings),
         board: Arc::clone(&board),
         transport: Transport::Plain,
         entropy: random.next(),
@@ -573,4 +583,37 @@ fn rare_pings_without_reads_beside_busy_ones() {
     let blocks = seconds.iter().map(|second| second.blocks).max().unwrap_or_default();
     // What is loose in an outbox, and was when its send began; the busy ones hold some twenty.
     assert!(blocks <= 20 * 2 * OUTBOX_SPANS_LOOSE_MAX + 40, "{blocks} blocks");
+}
+
+/// No further channel has room at its home. Who asks for one is told that, in the words of his
+/// protocol, and nobody stays who would hear nothing.
+#[test]
+fn subscribers_of_a_channel_that_has_no_room_are_told() {
+    let ask = |first| Attack { first, ..Attack::SILENCE };
+    let events = ask(b"GET /sse/c HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let several = ask(b"GET /sse?channel=c&channel=d HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let behind = ask(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n\
+        GET /sse/c HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let crowds = [ask(UPGRADE), events, several, behind].map(|attack| (attack, 100));
+    let (reports, seconds) = run_crowds_with(&crowds, |settings| settings.channels_max = 0);
+    ended(&reports[0], WEBSOCKET_CLOSE_MS, "HTTP/1.1 101 ");
+    for report in &reports[0] {
+        assert_eq!(behind_head(&report.borrow().answer)[2..4], 1013_u16.to_be_bytes());
+    }
+    for reports in &reports[1..3] {
+        ended(reports, TIMER_TICK_MS, "HTTP/1.1 503 ");
+        for report in reports {
+            let report = report.borrow();
+            let text = String::from_utf8_lossy(&report.answer);
+            assert!(text.contains("Retry-After: ") && text.contains("too_many_channels"), "{text}");
+        }
+    }
+    // An earlier answer is not taken back, so the stream begins and ends.
+    ended(&reports[3], TIMER_TICK_MS, "HTTP/1.1 200 ");
+    for report in &reports[3] {
+        let report = report.borrow();
+        let text = String::from_utf8_lossy(&report.answer);
+        assert!(text.contains("text/event-stream") && text.ends_with("0\r\n\r\n"), "{text}");
+    }
+    assert_eq!(seconds[10].connections, 0);
 }
