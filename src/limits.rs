@@ -94,6 +94,8 @@ pub const COMPLETIONS_PER_TURN: u32 = 8192;
 pub const DRAIN_SLOTS_PER_TURN: u32 = 1024;
 /// Channels at home that a turn looks at for what can be forgotten.
 pub const CHANNEL_LOOKS_PER_TURN: usize = 256;
+/// Channels at home, or slots of replicas, of which a turn gives up history before its time.
+pub const CHANNELS_TRIMMED_PER_TURN: usize = 1024;
 /// Replicas that are looked at for what their logs take, each time the governor is told.
 pub const REPLICA_LOOKS_PER_TICK: u32 = 4096;
 /// In how long each channel at home is looked at once.

@@ -73,11 +73,24 @@ impl Fanout {
         }
     }
 
-    /// Drops the oldest of what replicas keep for who comes back, until about `part_of` is left.
-    pub fn trim_windows(&mut self, part_of: impl Fn(u64) -> u64) {
-        for replica in self.replicas.iter_mut() {
-            replica.trim_window(&part_of);
+    /// Drops the oldest of what replicas keep for who comes back, until about `part_of` is left: of `count` slots of
+    /// their table from `first` on. Says which is next; none behind the last.
+    pub fn trim_windows(
+        &mut self,
+        first: u32,
+        count: u32,
+        part_of: impl Fn(u64) -> u64,
+    ) -> Option<u32> {
+        let all = self.replicas.slot_count();
+        let end = first.saturating_add(count).min(all);
+        for index in first..end {
+            if let Some(key) = self.replicas.key_at(index)
+                && let Some(replica) = self.replicas.get_mut(key)
+            {
+                replica.trim_window(&part_of);
+            }
         }
+        (end < all).then_some(end)
     }
 
     /// Gives blocks that wait for use back.

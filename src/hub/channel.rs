@@ -112,11 +112,6 @@ impl Channel {
         self.history.capacity() * size_of::<(Monotonic, Publication)>()
     }
 
-    /// Bytes of the payloads that are kept.
-    pub(super) const fn history_bytes(&self) -> usize {
-        self.history_bytes
-    }
-
     /// When the oldest publication that is kept was published.
     pub(super) fn oldest(&self) -> Option<Monotonic> {
         self.history.front().map(|(published, _)| *published)

@@ -12,6 +12,7 @@
 //! It knows no client protocol, no socket and no clock.
 
 mod channel;
+mod trim;
 
 use crate::fanout::{
     Answer, Fanout, Format, Full, NameMap, Position, Publication, PublicationKind, Resolution,
@@ -30,7 +31,7 @@ use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::time::Duration;
+use trim::Trim;
 
 /// What hubs of different shards tell each other.
 #[derive(Debug)]
@@ -196,6 +197,8 @@ pub struct Hub {
     /// How many are due in each second of a lap, and how many seconds it has left.
     looks_a_second: usize,
     lap_seconds: u64,
+    /// What of them is given up before its time.
+    trim: Trim,
     /// Memory of the lists of their publications.
     list_bytes: usize,
     /// Channels with a shard that could not be told yet.
@@ -240,6 +243,7 @@ impl Hub {
             looks_due: 0,
             looks_a_second: 0,
             lap_seconds: 0,
+            trim: Trim::default(),
             list_bytes: 0,
             behind: VecDeque::new(),
             fanout: Fanout::new(shard, table_hash, deflate),
@@ -444,20 +448,27 @@ impl Hub {
         let count = count.min(self.looks_due);
         self.looks_due -= count;
         for _ in 0..count {
-            let Some(name) = self.looks.pop_front() else { break };
-            let Some(channel) = self.homes.get_mut(&name) else { continue };
-            let before = channel.list_bytes();
-            channel.expire(&self.history, now);
-            if channel.is_forgettable(now) {
-                self.list_bytes -= before;
-                self.homes.remove(&name);
-            } else {
-                self.list_bytes = self.list_bytes + channel.list_bytes() - before;
-                self.looks.push_back(name);
-            }
+            self.look_at_next(now);
         }
         if self.looks.len() < self.looks.capacity() / 4 {
             self.looks.shrink_to(self.looks.len() * 2);
+        }
+    }
+
+    /// Looks at one; what goes on with all of them sees it too.
+    fn look_at_next(&mut self, now: Monotonic) {
+        let Some(name) = self.looks.pop_front() else { return };
+        // The queue has each channel at home once.
+        let channel = self.homes.get_mut(&name).expect("a channel that is looked at");
+        let before = channel.list_bytes();
+        channel.expire(&self.history, now);
+        self.trim.visit(channel, now);
+        if channel.is_forgettable(now) {
+            self.list_bytes -= before;
+            self.homes.remove(&name);
+        } else {
+            self.list_bytes = self.list_bytes + channel.list_bytes() - before;
+            self.looks.push_back(name);
         }
     }
 
@@ -499,30 +510,6 @@ impl Hub {
     #[must_use]
     pub const fn list_bytes(&self) -> usize {
         self.list_bytes
-    }
-
-    /// Drops the oldest publications of all channels at home here before their time, until about
-    /// `part_of` of the bytes of all is left, and as much of what replicas here keep. Says how many
-    /// were dropped.
-    pub fn trim_history(&mut self, part_of: impl Fn(u64) -> u64, now: Monotonic) -> usize {
-        let bytes: u64 = self.homes.values().map(|channel| channel.history_bytes() as u64).sum();
-        let oldest = self.homes.values().filter_map(Channel::oldest).min();
-        // As if publications came evenly; where they did not, the next time comes nearer.
-        let age = oldest.map_or(Duration::ZERO, |oldest| {
-            let age_ms = now.since(oldest).as_millis() as u64;
-            let kept_ms =
-                part_of(bytes.max(1)) as u128 * u128::from(age_ms) / u128::from(bytes.max(1));
-            Duration::from_millis(kept_ms as u64)
-        });
-        let mut dropped = 0;
-        for channel in self.homes.values_mut() {
-            let before = channel.list_bytes();
-            dropped += channel.forget_older(age, now);
-            self.list_bytes = self.list_bytes + channel.list_bytes() - before;
-        }
-        self.fanout.trim_windows(part_of);
-        self.ingest_pool.give_back(1);
-        dropped
     }
 
     /// Gives a publication its offset and tells everyone.

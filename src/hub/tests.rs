@@ -3,6 +3,7 @@
 use super::*;
 use crate::fanout::NO_SUBSCRIPTION;
 use crate::memory::Spans;
+use std::time::Duration;
 
 const LIMITS: HistoryLimits =
     HistoryLimits { publications: 100, bytes: 1 << 20, age: Duration::from_secs(60) };
@@ -557,4 +558,64 @@ fn who_subscribes_to_a_channel_without_room_is_told_and_may_come_back() {
         assert_eq!(hubs[shard].readers().replica_count(), 0);
         assert_eq!(hubs[shard].readers().subscription_count(), 0);
     }
+}
+
+/// What `trim_some` drops is what was older than that part of the oldest publication's age when its channel was visited,
+/// whatever is looked at, made and forgotten meanwhile.
+#[test]
+fn history_is_given_up_some_channels_at_a_time() {
+    const AT_ONCE: usize = 50;
+    let [mut hub, _] = hubs();
+    let at = Monotonic::from_millis;
+    let names: Vec<Arc<str>> = (0..2000).map(|number| Arc::from(format!("c{number}"))).collect();
+    let at_home: Vec<_> = names.iter().filter(|name| hub.home_of(name) == 0).collect();
+    let mut heads = vec![NO_SUBSCRIPTION; at_home.len()];
+    for (index, (name, head)) in at_home.iter().zip(&mut heads).enumerate() {
+        let sink = Sink { connection: Key { index: index as u32, generation: 1 }, stream: 0 };
+        let options = SubscribeOptions { format: Format::WebSocket, after: None, skips_own: false };
+        hub.subscribe(name, sink, head, options, at(0)).expect("room");
+    }
+    for second in 0..10 {
+        for name in &at_home {
+            let draft = Draft::of(PublicationKind::Text);
+            hub.publish(name, b"some text", draft, at(1000 * second)).expect("small");
+        }
+    }
+    let sizes = |hub: &Hub| -> Vec<usize> {
+        at_home.iter().map(|name| hub.homes[&***name].list_bytes()).collect()
+    };
+    let kept = |hub: &mut Hub| {
+        hub.fanout.look_at_logs(u32::MAX);
+        hub.fanout.usage().logs
+    };
+    let window_bytes = kept(&mut hub);
+    hub.begin_trim();
+    let (mut turns, mut dropped) = (0, None);
+    while dropped.is_none() {
+        assert!(hub.is_trimming());
+        hub.begin_trim();
+        if turns % 3 == 0 {
+            hub.begin_looks();
+            hub.look_at_channels(10, at(10_000));
+        }
+        let before = sizes(&hub);
+        dropped = hub.trim_some(AT_ONCE, |bytes| bytes / 2, at(10_000));
+        let touched = before.iter().zip(sizes(&hub)).filter(|(before, size)| *before != size);
+        assert!(touched.count() <= AT_ONCE);
+        turns += 1;
+    }
+    assert!(!hub.is_trimming());
+    assert_eq!(dropped, Some(5 * at_home.len()), "the older half");
+    assert!(turns >= 2 * at_home.len() / (AT_ONCE + 10), "{turns} turns");
+    for name in &at_home {
+        let channel = &hub.homes[&***name];
+        assert_eq!(channel.oldest(), Some(at(5_000)));
+    }
+    assert_eq!(hub.list_bytes, hub.homes.values().map(Channel::list_bytes).sum::<usize>());
+    let given_back = window_bytes - kept(&mut hub);
+    assert!(
+        given_back >= at_home.len() * size_of::<Publication>(),
+        "{given_back} bytes of windows"
+    );
+    assert_eq!(hub.trim_some(AT_ONCE, |bytes| bytes / 2, at(10_000)), None, "it is over");
 }

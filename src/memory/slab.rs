@@ -250,16 +250,6 @@ impl<T> Slab<T> {
             })
     }
 
-    /// All occupants, to be changed.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.chunks.iter_mut().flatten().flat_map(|chunk| {
-            chunk.slots.iter_mut().filter_map(|slot| match &mut slot.state {
-                State::Used(value) => Some(value),
-                State::Free { .. } => None,
-            })
-        })
-    }
-
     /// What one occupant takes.
     pub const SLOT_BYTES: usize = size_of::<Slot<T>>();
 

@@ -11,8 +11,8 @@ use crate::connection::Stage;
 use crate::fanout::SUBSCRIPTION_BYTES;
 use crate::governor::{Kind, Orders, Part, Report, SlowReader, SlowReaders, Step};
 use crate::limits::{
-    CONNECTION_USER_BYTES, GOVERNOR_TICK_MS, REFUSALS_PER_SHARD_MAX, REPLICA_LOOKS_PER_TICK,
-    SLOW_READERS_CLOSED_PER_TICK, SLOW_READERS_PER_TICK,
+    CHANNELS_TRIMMED_PER_TURN, CONNECTION_USER_BYTES, GOVERNOR_TICK_MS, REFUSALS_PER_SHARD_MAX,
+    REPLICA_LOOKS_PER_TICK, SLOW_READERS_CLOSED_PER_TICK, SLOW_READERS_PER_TICK,
 };
 use crate::memory::{Key, Slab, Span};
 use crate::ring::{Armed, Op, Ring, Socket};
@@ -33,6 +33,8 @@ pub(super) struct Governed {
     /// The ticks before which histories and windows are not trimmed again: what they gave up is free
     /// only when other shards have let go of it too.
     history_settles: u64,
+    /// What histories have to come down to, while they do.
+    trims: Option<Part>,
     media_settles: u64,
     /// Refused since that was last said in the log, and when it may be said again.
     untold: u64,
@@ -154,7 +156,7 @@ impl<R: Ring> Shard<R> {
         self.memory_report().bytes.iter().sum()
     }
 
-    /// Histories first, then live media.
+    /// Histories first, in the turns from now on, then live media.
     fn trim(&mut self, orders: &Orders) {
         let Self { world, governed, .. } = self;
         let governor = world.board.governor();
@@ -162,13 +164,8 @@ impl<R: Ring> Shard<R> {
         if let Some(part) = orders.history.map(Governed::trim_part)
             && governed.tick >= governed.history_settles
         {
-            let now = world.now.monotonic;
-            let dropped = world.hub.trim_history(|bytes| part.of(bytes), now);
-            world.hub.fanout().give_back();
-            world.arena.give_back(1);
-            governor.shed(number, Step::History, dropped as u64);
-            let settle = if dropped > 0 { SETTLE_TICKS } else { SETTLE_LONG_TICKS };
-            governed.history_settles = governed.tick + settle;
+            governed.trims.get_or_insert(part);
+            world.hub.begin_trim();
         }
         if let Some(part) = orders.media.map(Governed::trim_part)
             && governed.tick >= governed.media_settles
@@ -177,6 +174,28 @@ impl<R: Ring> Shard<R> {
             governor.shed(number, Step::MediaSegments, segments as u64);
             governed.media_settles = governed.tick + SETTLE_LONG_TICKS;
         }
+    }
+
+    /// Goes on with trimming histories, of some channels in each turn: all at once would be a turn of 0.1 s with a
+    /// million of them, and again four ticks later.
+    #[inline]
+    pub(super) fn trim_some(&mut self) {
+        if let Some(part) = self.governed.trims {
+            self.trim_to(part);
+        }
+    }
+
+    #[cold]
+    fn trim_to(&mut self, part: Part) {
+        let Self { world, governed, .. } = self;
+        let (most, now) = (CHANNELS_TRIMMED_PER_TURN, world.now.monotonic);
+        let Some(dropped) = world.hub.trim_some(most, |bytes| part.of(bytes), now) else { return };
+        governed.trims = None;
+        world.hub.fanout().give_back();
+        world.arena.give_back(1);
+        world.board.governor().shed(world.number(), Step::History, dropped as u64);
+        let settle = if dropped > 0 { SETTLE_TICKS } else { SETTLE_LONG_TICKS };
+        governed.history_settles = governed.tick + settle;
     }
 
     /// Tells the slowest readers to go, and closes those who were told and had their time.

@@ -185,6 +185,7 @@ impl<R: Ring> Shard<R> {
             self.tick();
         }
         self.world.look_at_channels();
+        self.trim_some();
         self.govern();
         Ok(self.status())
     }
@@ -290,8 +291,9 @@ impl<R: Ring> Shard<R> {
     fn sleep_time(&self) -> Duration {
         let has_to_receive = !self.to_receive.is_empty() || !self.door.is_empty();
         let can_receive = has_to_receive && self.to_push.is_empty();
-        if self.drain_next.is_some() || self.timers_wait || self.world.hub.has_channels_to_look_at()
-        {
+        let hub = &self.world.hub;
+        let looks_on = hub.has_channels_to_look_at() || hub.is_trimming();
+        if self.drain_next.is_some() || self.timers_wait || looks_on {
             return Duration::ZERO;
         }
         if can_receive || !self.to_flush.is_empty() || self.gathers_for > 0 {
