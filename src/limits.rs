@@ -104,6 +104,9 @@ pub const CHANNEL_LOOKS_LAP_MS: u64 = 5_000;
 pub const TIMERS_PER_TURN: usize = 256;
 /// Receives started in one turn for connections that were answered before.
 pub const RECEIVES_PER_TURN: usize = 128;
+/// Publishers that were held back and are tried again in one turn: each has as much to publish as a receive brings, or
+/// more.
+pub const HELD_PER_TURN: usize = RECEIVES_PER_TURN;
 /// Receives started in one turn for connections that were not: a handshake is 5 us, so a storm of them
 /// takes at most a third of a millisecond of a turn from the others.
 pub const NEWCOMERS_PER_TURN: usize = 64;

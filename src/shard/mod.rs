@@ -16,6 +16,7 @@
 mod acceptor;
 mod door;
 mod governed;
+mod held;
 mod mail;
 mod peer;
 mod receiving;
@@ -43,6 +44,7 @@ use crate::time::Monotonic;
 use acceptor::Acceptor;
 use door::Door;
 use governed::Governed;
+use held::Held;
 use peer::Peer;
 use seldom::Seldom;
 use std::collections::VecDeque;
@@ -77,7 +79,7 @@ pub struct Shard<R: Ring> {
     /// Connections with something to send.
     to_flush: Vec<Key>,
     /// Connections that are not read because publications cannot be passed on.
-    held: Vec<Key>,
+    held: Held,
     /// Ops that found no room.
     to_push: VecDeque<Op>,
     /// Of what the next multishot receive brought, the bytes that were answered already.
@@ -128,7 +130,7 @@ impl<R: Ring> Shard<R> {
             to_receive: VecDeque::new(),
             door: Door::default(),
             to_flush: Vec::new(),
-            held: Vec::new(),
+            held: Held::default(),
             to_push: VecDeque::new(),
             answered_bytes: 0,
             gathers_for: 0,
@@ -226,7 +228,7 @@ impl<R: Ring> Shard<R> {
 
     /// Whether somebody is not read because what he publishes cannot be passed on.
     #[must_use]
-    pub const fn holds_publishers(&self) -> bool {
+    pub fn holds_publishers(&self) -> bool {
         !self.held.is_empty()
     }
 
@@ -296,7 +298,8 @@ impl<R: Ring> Shard<R> {
         if self.drain_next.is_some() || self.timers_wait || looks_on {
             return Duration::ZERO;
         }
-        if can_receive || !self.to_flush.is_empty() || self.gathers_for > 0 {
+        let tries_on = can_receive || self.held.goes_on();
+        if tries_on || !self.to_flush.is_empty() || self.gathers_for > 0 {
             return Duration::ZERO;
         }
         let mut next_timer = self.wheel.next_after(self.world.now.monotonic);

@@ -361,13 +361,13 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Reads on where congestion had stopped it.
+    /// Reads on where congestion had stopped it, of some in each turn: what each has in its inbox is published.
     pub(super) fn release_held(&mut self) {
         if self.held.is_empty() {
             return;
         }
-        let held = std::mem::take(&mut self.held);
-        for key in held {
+        for _ in 0..self.held.begin_turn() {
+            let Some(key) = self.held.pop() else { break };
             let Some(peer) = self.peers.get_mut(key) else { continue };
             peer.held = false;
             if peer.connection.hold == Hold::Congestion {
