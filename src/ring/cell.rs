@@ -38,11 +38,13 @@ pub(super) struct CellRing {
     pub(super) sends: Sends,
     /// Whether something was pushed that does not wait.
     pub(super) hurries: bool,
+    /// Whether the kernel kept completions aside when that was last looked at.
+    overflown: bool,
 }
 
 impl CellRing {
     pub(super) fn new(ring: IoUring, buffers: BufferRing) -> Self {
-        Self { ring, buffers, sends: Sends::default(), hurries: false }
+        Self { ring, buffers, sends: Sends::default(), hurries: false, overflown: false }
     }
 
     /// Puts an entry in the submission queue, entering the kernel once when it is full.
@@ -78,6 +80,16 @@ impl CellRing {
         if let Err(error) = self.ring.submit() {
             tracing::debug!(%error, "a full submission queue could not be submitted");
         }
+    }
+
+    /// Whether the kernel keeps completions aside, because there was no room in the queue for them. It says so until
+    /// all of them were fetched, which takes many enters; it is counted once.
+    #[inline]
+    pub(super) fn has_overflown(&mut self, counters: &mut RingCounters) -> bool {
+        let overflown = self.ring.submission().cq_overflow();
+        counters.overflows += u64::from(overflown && !self.overflown);
+        self.overflown = overflown;
+        overflown
     }
 
     /// Whether what was pushed may wait for more.

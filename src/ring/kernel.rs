@@ -279,8 +279,7 @@ impl KernelRing {
                 self.counters.completed += 1;
                 return Some((self.taking as Cell, entry));
             }
-            if cell.ring.submission().cq_overflow() {
-                self.counters.overflows += 1;
+            if cell.has_overflown(&mut self.counters) {
                 self.fetch_overflown();
                 continue;
             }
@@ -372,13 +371,10 @@ impl KernelRing {
     /// Submits what a cell has and runs its deferred work, without waiting. Sends that
     /// wait for others may stay where they are.
     fn enter_now(&mut self, cell: usize, gathers: Gathers) -> Result<(), RingError> {
-        let ring = &mut self.cells[cell].ring;
-        let submission = ring.submission();
-        // The kernel keeps completions aside while the queue is full, and says so here.
-        let overflows = submission.cq_overflow();
-        let (is_empty, has_work) = (submission.is_empty(), submission.taskrun() || overflows);
+        let overflown = self.cells[cell].has_overflown(&mut self.counters);
+        let submission = self.cells[cell].ring.submission();
+        let (is_empty, has_work) = (submission.is_empty(), submission.taskrun() || overflown);
         drop(submission);
-        self.counters.overflows += u64::from(overflows);
         let waits = match gathers {
             Gathers::Nothing => false,
             Gathers::All => self.cells[cell].goes_on_gathering(),
@@ -422,8 +418,8 @@ impl KernelRing {
             arguments = arguments.min_wait_usec(batch);
         }
         self.counters.enters += 1;
+        self.cells[0].has_overflown(&mut self.counters);
         let ring = &mut self.cells[0].ring;
-        self.counters.overflows += u64::from(ring.submission().cq_overflow());
         let wanted = wait.completions.max(1) as usize;
         passable(ring.submitter().submit_with_args(wanted, &arguments).map(drop))?;
         self.cells[0].settle()
