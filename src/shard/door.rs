@@ -113,6 +113,10 @@ impl<R: Ring> Shard<R> {
     pub(super) fn answer_turned_away(&mut self) {
         while let Some(key) = self.door.turned_away.pop_front() {
             let Some(peer) = self.peers.get_mut(key) else { continue };
+            if peer.closing {
+                // A drain was first.
+                continue;
+            }
             let (socket, speaks_http) =
                 (peer.socket, matches!(peer.connection.protocol, Protocol::Http(_)));
             if self.ring.receive(socket, key).is_err() {

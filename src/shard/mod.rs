@@ -635,3 +635,6 @@ impl<R: Ring> Shard<R> {
 const fn first_deadline_ms() -> u64 {
     crate::limits::HTTP_HEAD_MS
 }
+
+#[cfg(test)]
+mod tests;
