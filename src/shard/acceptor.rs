@@ -67,6 +67,8 @@ impl Acceptor {
     /// Arms every listener that should accept and does not.
     pub(super) fn arm<R: Ring>(&mut self, ring: &mut R) {
         if self.stopped {
+            // Again, where there was no room for it.
+            self.cancel_all(ring);
             self.close_unarmed(ring);
             return;
         }
@@ -129,9 +131,7 @@ impl Acceptor {
     /// Accepts no more.
     pub(super) fn stop<R: Ring>(&mut self, ring: &mut R) {
         self.stopped = true;
-        for number in 0..self.listeners.len() {
-            self.cancel(number, ring);
-        }
+        self.cancel_all(ring);
     }
 
     /// Lets go of the listeners whose accepts have ended.
@@ -155,6 +155,12 @@ impl Acceptor {
             if self.listeners[number].armed == Some((cell, AcceptCount::Many)) {
                 self.cancel(number, ring);
             }
+        }
+    }
+
+    fn cancel_all<R: Ring>(&mut self, ring: &mut R) {
+        for number in 0..self.listeners.len() {
+            self.cancel(number, ring);
         }
     }
 

@@ -6,7 +6,7 @@ use crate::connection::{Role, Transport};
 use crate::limits::NEWCOMERS_WAITING_MAX;
 use crate::mailbox::mesh;
 use crate::observe::Board;
-use crate::ring::{Cell, Doorbell, Refusal, Refused, RingCounters};
+use crate::ring::{Cell, Doorbell, Failure, Refusal, Refused, RingCounters};
 use crate::session::Settings;
 use crate::time::{Now, Wall};
 use std::sync::Arc;
@@ -109,6 +109,32 @@ fn turn(shard: &mut Shard<Scripted>, arrives: Vec<Completion>) -> Vec<Op> {
     shard.ring.arrives.extend(arrives);
     shard.turn().expect("this ring never fails");
     std::mem::take(&mut shard.ring.pushed)
+}
+
+fn is_accept(op: &Op) -> bool {
+    matches!(op, Op::Accept { .. })
+}
+
+fn is_cancel(op: &Op) -> bool {
+    matches!(op, Op::CancelAccept { .. })
+}
+
+const fn accept_ended(failure: Failure) -> Completion {
+    Completion::AcceptEnded { listener: LISTENER, cell: 0, failure }
+}
+
+#[test]
+fn a_cancel_of_an_accept_without_room_is_tried_again() {
+    let mut shard = shard();
+    assert!(turn(&mut shard, Vec::new()).iter().any(is_accept));
+    shard.ring.refuses = is_cancel;
+    shard.drain();
+    assert!(!turn(&mut shard, Vec::new()).iter().any(is_cancel));
+    shard.ring.refuses = |_| false;
+    assert_eq!(turn(&mut shard, Vec::new()).into_iter().filter(is_cancel).count(), 1);
+    turn(&mut shard, vec![accept_ended(Failure::Canceled)]);
+    let pushed = turn(&mut shard, Vec::new());
+    assert!(matches!(pushed[..], [Op::CloseListener { .. }]), "{pushed:?}");
 }
 
 /// More come than can be served, and before those beyond are answered a drain closes them.
