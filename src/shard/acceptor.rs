@@ -134,6 +134,11 @@ impl Acceptor {
         self.cancel_all(ring);
     }
 
+    /// How long accepting rests, if it does.
+    pub(super) fn rests_for(&self, now: Monotonic) -> Option<Duration> {
+        self.rest_until.filter(|_| !self.stopped).map(|until| until - now)
+    }
+
     /// Lets go of the listeners whose accepts have ended.
     fn close_unarmed<R: Ring>(&mut self, ring: &mut R) {
         for (number, listening) in self.listeners.iter_mut().enumerate() {

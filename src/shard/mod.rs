@@ -306,6 +306,9 @@ impl<R: Ring> Shard<R> {
         if let Some(due_after) = self.world.hub.readers().due_after() {
             next_timer = next_timer.min(due_after);
         }
+        if let Some(rests_for) = self.acceptor.rests_for(self.world.now.monotonic) {
+            next_timer = next_timer.min(rests_for);
+        }
         let waits_for_room =
             !self.to_push.is_empty() || !self.held.is_empty() || self.world.has_mail();
         if waits_for_room { next_timer.min(RETRY_WAIT) } else { next_timer }

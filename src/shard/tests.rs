@@ -124,6 +124,21 @@ const fn accept_ended(failure: Failure) -> Completion {
 }
 
 #[test]
+fn accepting_rests_no_longer_than_it_says() {
+    let mut shard = shard();
+    assert!(turn(&mut shard, Vec::new()).iter().any(is_accept));
+    assert!(!turn(&mut shard, vec![accept_ended(Failure::OutOfFiles)]).iter().any(is_accept));
+    assert!(!turn(&mut shard, Vec::new()).iter().any(is_accept), "it rests");
+    let slept = *shard.ring.waits.last().expect("an enter");
+    assert!(slept > Duration::ZERO && slept <= Duration::from_millis(100), "{slept:?}");
+    shard.ring.now_ms += slept.as_millis() as u64;
+    assert!(turn(&mut shard, Vec::new()).iter().any(is_accept));
+    turn(&mut shard, Vec::new());
+    let slept = *shard.ring.waits.last().expect("an enter");
+    assert!(slept > Duration::from_millis(100), "{slept:?}: it rested long ago");
+}
+
+#[test]
 fn a_cancel_of_an_accept_without_room_is_tried_again() {
     let mut shard = shard();
     assert!(turn(&mut shard, Vec::new()).iter().any(is_accept));
