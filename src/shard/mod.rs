@@ -38,7 +38,9 @@ use crate::limits::{
 use crate::live::LiveEvent;
 use crate::mailbox::{Post, PostTotals};
 use crate::memory::{Key, Slab};
-use crate::ring::{Armed, Completion, Gathers, ListenerId, Op, Ring, RingError, Socket, Wait};
+use crate::ring::{
+    Armed, Completion, Failure, Gathers, ListenerId, Op, Ring, RingError, Socket, Wait,
+};
 use crate::session::{self, Connection, Protocol};
 use crate::time::Monotonic;
 use acceptor::Acceptor;
@@ -101,6 +103,8 @@ pub struct Shard<R: Ring> {
     drain_next: Option<u32>,
     /// Subscriptions that their channels' homes refused, for the log.
     refused_subscriptions: Seldom,
+    /// Connections that ended because an op failed, for the log.
+    failed: Seldom,
 }
 
 /// How long a batch of completions is waited for when the shard is busy.
@@ -141,6 +145,7 @@ impl<R: Ring> Shard<R> {
             drain_until: None,
             drain_next: None,
             refused_subscriptions: Seldom::default(),
+            failed: Seldom::default(),
             governed: Governed::default(),
             ring,
             post,
@@ -468,6 +473,19 @@ impl<R: Ring> Shard<R> {
             peer.connection.outbox.clear();
             self.close(key);
         }
+    }
+
+    /// The socket is of no more use, because an op failed. That peers go is nothing to tell of; that the kernel cannot
+    /// do what it is asked for is.
+    #[cold]
+    fn fail(&mut self, key: Key, failure: Failure, op: &'static str) {
+        let is_usual = matches!(failure, Failure::Disconnected | Failure::Canceled);
+        let now_ms = self.world.now.monotonic.as_millis();
+        if !is_usual && let Some(connections) = self.failed.note(now_ms) {
+            let address = self.world.address_of(key);
+            tracing::warn!(connection = ?key, ?address, ?failure, op, connections, "connections failed");
+        }
+        self.end(key);
     }
 
     /// Pushes an op now, or as soon as there is room.

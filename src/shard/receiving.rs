@@ -132,7 +132,7 @@ impl<R: Ring> Shard<R> {
             // Completions of a socket keep their order, so a poll that saw what comes after this
             // receive is told after it and queues another.
             Failure::WouldBlock | Failure::NoBuffers | Failure::Canceled => {}
-            _ => self.end(key),
+            _ => self.fail(key, failure, "receive"),
         }
     }
 
@@ -150,7 +150,7 @@ impl<R: Ring> Shard<R> {
             None => self.on_end_of_stream(key),
             Some(Failure::Canceled) => peer.streak = 0,
             Some(Failure::WouldBlock | Failure::NoBuffers) => {}
-            Some(_) => self.end(key),
+            Some(failure) => self.fail(key, failure, "receive"),
         }
         self.queue_receive(key);
         let Some(peer) = self.peers.get(key) else { return };

@@ -239,8 +239,8 @@ impl<R: Ring> Shard<R> {
         let sent = match result {
             Ok(sent) => sent,
             Err(Failure::WouldBlock) => 0,
-            Err(_) => {
-                self.end(key);
+            Err(failure) => {
+                self.fail(key, failure, "send");
                 return;
             }
         };

@@ -9,7 +9,7 @@ use crate::observe::Board;
 use crate::ring::{Cell, Doorbell, Failure, Refusal, Refused, RingCounters};
 use crate::session::Settings;
 use crate::time::{Now, Wall};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 #[derive(Debug)]
 struct Silence;
@@ -111,6 +111,17 @@ fn turn(shard: &mut Shard<Scripted>, arrives: Vec<Completion>) -> Vec<Op> {
     std::mem::take(&mut shard.ring.pushed)
 }
 
+/// A connection of which a receive is in flight.
+fn connect(shard: &mut Shard<Scripted>, slot: u32) -> Key {
+    let socket = Socket::new(0, slot);
+    let pushed = turn(shard, vec![Completion::Accepted { listener: LISTENER, socket }]);
+    let received = pushed.iter().find_map(|op| match op {
+        Op::Receive { socket: of, token } if *of == socket => Some(*token),
+        _ => None,
+    });
+    received.expect("a receive of the new connection")
+}
+
 fn is_accept(op: &Op) -> bool {
     matches!(op, Op::Accept { .. })
 }
@@ -182,5 +193,73 @@ fn who_was_turned_away_and_then_drained_is_closed_and_nothing_else() {
         if let Op::Receive { token, .. } | Op::Send { token, .. } = op {
             assert!(!closed.contains(&token), "{op:?} after the close");
         }
+    }
+}
+
+/// Keeps the lines of the log.
+#[derive(Clone, Debug, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl tracing::field::Visit for Lines {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        if let Some(line) = self.0.lock().unwrap().last_mut() {
+            line.push_str(&format!(" {field}={value:?}"));
+        }
+    }
+}
+
+impl tracing::Subscriber for Lines {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        self.0.lock().unwrap().push(event.metadata().level().to_string());
+        event.record(&mut self.clone());
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn the_log_says_when_the_kernel_fails_and_not_when_a_peer_goes() {
+    let mut shard = shard();
+    let keys: Vec<Key> = (0..6).map(|slot| connect(&mut shard, slot)).collect();
+    let received =
+        |token, failure| Completion::Received { token, result: Err(failure), nonempty: false };
+    let sent = |token, failure| Completion::SentShort {
+        token,
+        result: Err(failure),
+        unsent: Box::default(),
+    };
+    let lines = Lines::default();
+    tracing::subscriber::with_default(lines.clone(), || {
+        turn(&mut shard, vec![received(keys[0], Failure::Disconnected)]);
+        turn(&mut shard, vec![sent(keys[1], Failure::Disconnected)]);
+        assert_eq!(*lines.0.lock().unwrap(), [""; 0]);
+        turn(
+            &mut shard,
+            vec![received(keys[2], Failure::Other(5)), sent(keys[3], Failure::NoBuffers)],
+        );
+        shard.ring.now_ms += 10_000;
+        turn(&mut shard, vec![sent(keys[4], Failure::Other(71))]);
+    });
+    let lines = lines.0.lock().unwrap();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    for (line, said) in lines.iter().zip([
+        ["Other(5)", "\"receive\"", "connections=1"],
+        ["Other(71)", "\"send\"", "connections=2"],
+    ]) {
+        assert!(said.iter().all(|said| line.contains(said)), "{line}");
     }
 }

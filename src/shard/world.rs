@@ -150,6 +150,11 @@ impl World {
         &self.own.counters
     }
 
+    /// From where a connection comes, as far as it is known; for the log.
+    pub(super) fn address_of(&self, token: Key) -> Option<SocketAddr> {
+        self.addresses.get(&token).copied()
+    }
+
     #[inline]
     pub(super) fn context(&mut self, token: Key) -> Context<'_> {
         Context {
