@@ -78,6 +78,9 @@ pub struct KernelRing {
     counters: RingCounters,
     /// Whether the poll of the eventfd has to be armed again.
     arm_wake: bool,
+    /// Whether a cell of this enter has work left. An enter runs twenty pieces of it, of which none may have a
+    /// completion, and what is left wakes nobody again; what comes later does.
+    left_over: bool,
     /// Counts the enters during which sends may gather.
     gathered_enters: usize,
 }
@@ -160,6 +163,7 @@ impl KernelRing {
             started: Instant::now(),
             counters: RingCounters::default(),
             arm_wake: true,
+            left_over: false,
             gathered_enters: 0,
         };
         ring.open_cell()?;
@@ -258,13 +262,12 @@ impl KernelRing {
     }
 
     /// Whether every completion that is there was taken, and no cell but the first, which sees to it while it waits,
-    /// has work left over: an enter runs twenty pieces of it, of which none may have a completion, and what is left
-    /// wakes nobody again.
+    /// had work left over behind its enter.
     fn is_drained(&mut self) -> bool {
         self.also.is_none()
             && self.looked_at.is_none()
+            && !self.left_over
             && self.cells.iter_mut().all(|cell| cell.ring.completion().is_empty())
-            && self.cells.iter_mut().skip(1).all(|cell| !cell.ring.submission().taskrun())
     }
 
     /// The next completion of the cell that is taken from, or of one behind it.
@@ -393,7 +396,11 @@ impl KernelRing {
         self.counters.enters += 1;
         passable(ring.submit().map(drop))?;
         self.cells[cell].settle()?;
-        if takes_long { self.work_off(cell) } else { Ok(()) }
+        if takes_long {
+            self.work_off(cell)?;
+        }
+        self.left_over |= self.cells[cell].ring.submission().taskrun();
+        Ok(())
     }
 
     /// Runs what a cell deferred while many sends went out. An enter runs some of it by itself, and the next
@@ -590,6 +597,7 @@ impl Ring for KernelRing {
         }
         self.gathered_enters =
             self.gathered_enters.wrapping_add(usize::from(wait.gathers == Gathers::InTurn));
+        self.left_over = false;
         for cell in 1..self.cells.len() {
             self.enter_now(cell, wait.gathers)?;
         }
