@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpStream;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -162,6 +163,7 @@ impl Clients {
 pub(crate) fn run(options: &Options) -> Result<bool> {
     ensure!(options.base < options.count, "--base must be below --count");
     let surroundings = Surroundings::look();
+    wait_for_kernel()?;
     let setup = Setup::with_pings(options.shards, options.ping_seconds.saturating_mul(1000));
     let server = Headwater::start_as(&options.places.headwater, setup, &Launch::default())?;
     let mut clients = Clients {
@@ -381,6 +383,26 @@ fn settled(server: &Headwater, clients: &mut Clients) -> Result<Reading> {
     })
 }
 
+/// Until the kernel has cleaned up behind whoever was here before, which goes on after his end: what it gives back
+/// would be missing in what our connections take.
+fn wait_for_kernel() -> Result<()> {
+    let slab = || anyhow::Ok(machine_memory()?.get("Slab").copied().unwrap_or_default());
+    let deadline = Instant::now() + PATIENCE;
+    let mut last = slab()?;
+    while Instant::now() < deadline {
+        thread::sleep(CLEANED_WITHIN);
+        let now = slab()?;
+        if now + CLEANED_BYTES > last {
+            return Ok(());
+        }
+        last = now;
+    }
+    println!(
+        "  the kernel still cleans up behind others: what it takes for a connection is not to be trusted"
+    );
+    Ok(())
+}
+
 /// `/proc/meminfo`, in bytes.
 fn machine_memory() -> Result<BTreeMap<String, u64>> {
     Ok(parse_meminfo(&fs::read_to_string("/proc/meminfo")?))
@@ -397,6 +419,9 @@ fn parse_meminfo(text: &str) -> BTreeMap<String, u64> {
 }
 
 const CROWD: &str = "crowd";
+/// The kernel is at rest when it gives back less than so much in so long.
+const CLEANED_BYTES: u64 = 4 << 20;
+const CLEANED_WITHIN: Duration = Duration::from_millis(500);
 /// Too short to be compressed.
 const PUBLICATION: &str = "is everybody there";
 /// Of the first connections, those that come at once.

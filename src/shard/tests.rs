@@ -3,8 +3,9 @@
 use super::*;
 use crate::config::Config;
 use crate::connection::{Role, Transport};
-use crate::limits::NEWCOMERS_WAITING_MAX;
+use crate::limits::{NEWCOMERS_WAITING_MAX, SINKS_PER_TURN};
 use crate::mailbox::mesh;
+use crate::memory::LeasePool;
 use crate::observe::Board;
 use crate::ring::{Cell, Doorbell, Failure, Refusal, Refused, RingCounters};
 use crate::session::Settings;
@@ -85,13 +86,18 @@ impl Ring for Scripted {
 const LISTENER: ListenerId = ListenerId(0);
 
 fn shard() -> Shard<Scripted> {
+    shard_of(1)
+}
+
+/// The first of some shards; the others say nothing.
+fn shard_of(shards: u8) -> Shard<Scripted> {
     let options = ShardOptions {
         listeners: vec![ListenerInfo::local(Role::Http)],
         settings: Arc::new(Settings::new(&Config::default(), 1, 2)),
-        board: Arc::new(Board::new(1)),
+        board: Arc::new(Board::new(usize::from(shards))),
         transport: Transport::Plain,
         entropy: 3,
-        sinks_per_turn: crate::limits::SINKS_PER_TURN,
+        sinks_per_turn: SINKS_PER_TURN,
     };
     let ring = Scripted {
         now_ms: 1000,
@@ -101,7 +107,7 @@ fn shard() -> Shard<Scripted> {
         refuses: |_| false,
         round: 0,
     };
-    Shard::new(ring, mesh(1, 16).remove(0), options)
+    Shard::new(ring, mesh(shards, 16).remove(0), options)
 }
 
 /// A turn with what arrives in it; says what was pushed.
@@ -194,6 +200,76 @@ fn who_was_turned_away_and_then_drained_is_closed_and_nothing_else() {
             assert!(!closed.contains(&token), "{op:?} after the close");
         }
     }
+}
+
+/// The peer of a connection of which a receive is in flight says something.
+fn said(token: Key, bytes: &[u8]) -> Completion {
+    let mut lease = LeasePool::new(0, 1, 1024).lend().expect("its only one");
+    lease.space_mut()[..bytes.len()].copy_from_slice(bytes);
+    lease.set_filled(bytes.len());
+    Completion::Received { token, result: Ok(lease), nonempty: false }
+}
+
+fn upgrade_to(channel: &str) -> Vec<u8> {
+    format!(
+        "GET /ws/{channel} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+fn bytes_sent(pushed: &[Op]) -> Vec<u8> {
+    let spans = pushed.iter().filter_map(|op| match op {
+        Op::Send { spans, .. } => Some(spans.iter().flat_map(|span| span.to_vec())),
+        _ => None,
+    });
+    spans.flatten().collect()
+}
+
+#[test]
+fn a_close_does_not_wait_for_the_answer_to_a_subscribe() {
+    let mut shard = shard_of(2);
+    let hub = shard.hub();
+    let channel =
+        (0..).map(|number| format!("channel-{number}")).find(|name| hub.home_of(name) == 1);
+    let key = connect(&mut shard, 0);
+    let pushed = turn(&mut shard, vec![said(key, &upgrade_to(&channel.expect("half of them")))]);
+    assert_eq!(bytes_sent(&pushed), b"", "its home says nothing");
+    shard.drain();
+    let sent = bytes_sent(&turn(&mut shard, Vec::new()));
+    assert!(sent.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&sent));
+    assert!(sent.windows(2).any(|two| two == 1001_u16.to_be_bytes()), "and why it ends");
+}
+
+#[test]
+fn beside_a_fan_out_that_goes_on_a_turn_with_events_is_short() {
+    const SUBSCRIBERS: u32 = 2 * SINKS_PER_TURN as u32;
+    let mut shard = shard();
+    let upgrade = upgrade_to("c");
+    for slot in 0..SUBSCRIBERS {
+        let key = connect(&mut shard, slot);
+        let mut pushed = turn(&mut shard, vec![said(key, &upgrade)]);
+        pushed.extend(turn(&mut shard, Vec::new()));
+        let sent = bytes_sent(&pushed);
+        assert!(sent.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&sent));
+    }
+    let speaker = connect(&mut shard, SUBSCRIBERS);
+    let publisher = connect(&mut shard, SUBSCRIBERS + 1);
+    let post = b"POST /pub/c HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello";
+    // Rounds are counted in a byte: a few were last sent to in one of this number, and are sent to a turn later.
+    let is_about = |pushed: &[Op], expected: usize| {
+        let delivery = |op: &&Op| matches!(op, Op::Send { token, .. } if *token != publisher);
+        let count = pushed.iter().filter(delivery).count();
+        assert!(count.abs_diff(expected) <= 16, "{count} and not {expected}");
+    };
+    let pushed = turn(&mut shard, vec![said(publisher, post)]);
+    is_about(&pushed, SINKS_PER_TURN);
+    let readable =
+        Completion::Readable { token: speaker, more: true, failure: None, hung_up: false };
+    let pushed = turn(&mut shard, vec![readable]);
+    is_about(&pushed, SINKS_PER_TURN / 4);
+    let pushed = turn(&mut shard, Vec::new());
+    is_about(&pushed, SINKS_PER_TURN - SINKS_PER_TURN / 4);
 }
 
 /// Keeps the lines of the log.
