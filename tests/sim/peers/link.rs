@@ -104,6 +104,12 @@ impl Link {
         self.is_torn(io) || io.core.draining || jumped || slow
     }
 
+    /// Since when what was read at `read_at` may have been there: while this peer did not read, something may have
+    /// waited for it.
+    pub(crate) fn waited_since(&self, read_at: u64) -> u64 {
+        if read_at <= self.stalled_until { read_at.min(self.stalled_at) } else { read_at }
+    }
+
     /// Whether the network ended it.
     pub(crate) fn is_torn(&self, io: &Io<'_>) -> bool {
         self.conn.is_some_and(|conn| io.core.conns[conn].torn)

@@ -145,8 +145,9 @@ impl Client for Poster {
         due = due.min(self.again_at);
         if state == State::Over {
             // A connection that is kept alive may be idle for so long and no longer.
+            let answered_at = self.link.waited_since(self.answered_at);
             let idle = (self.pending.is_none() || self.again_at != NEVER)
-                && io.core.now - self.answered_at >= (HTTP_IDLE_MS - 1000) * MILLISECOND;
+                && io.core.now - answered_at >= (HTTP_IDLE_MS - 1000) * MILLISECOND;
             let expected = idle || self.link.is_excused(io);
             assert!(expected, "the server ended a connection: {self:?}");
             self.link.close(io);
