@@ -46,7 +46,7 @@ pub(super) struct Peer {
     /// The kernel said, or we know, that there may be something to receive.
     pub(super) readable: bool,
     pub(super) end: End,
-    /// The close was pushed: nothing more is, for this connection.
+    /// The close was pushed or waits for others: nothing else is, for this connection.
     pub(super) closing: bool,
     /// A shutdown is under way. The kernel does it in a thread of its own and looks into the
     /// socket's slot only there, so the slot must not be closed, and used again, before it is done.
